@@ -1,0 +1,116 @@
+"""The errors of the product. Each carries a stable code and a sentence that says what to do.
+
+They pickle with all their attributes, because parsing and Spark run in other processes.
+Only entry points log them; HTTP statuses live in one place, `serving/app/errors.py`.
+"""
+
+from typing import Any, ClassVar
+
+from kb.types import FailureCategory
+
+
+class KBError(Exception):
+    """Anything we raise on purpose. `message` is for the user, `code` for programs."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigError(KBError):
+    code = "invalid_config"
+
+
+class NotFoundError(KBError):
+    code = "not_found"
+
+
+class InvalidQueryError(KBError):
+    code = "invalid_query"
+
+
+class AccessDenied(KBError):
+    code = "access_denied"
+
+
+# --- One document could not be used: a typed outcome, never the end of a run --------------------
+
+
+class DocumentError(KBError):
+    """A document that cannot be indexed, and why."""
+
+    code = "document_error"
+    category: FailureCategory
+
+    def __init__(self, message: str, category: FailureCategory) -> None:
+        super().__init__(message)
+        self.category = category
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_document_error, (type(self), self.message, self.category)
+
+
+def _rebuild_document_error(
+    kind: type[DocumentError], message: str, category: FailureCategory
+) -> DocumentError:
+    error = kind.__new__(kind)
+    DocumentError.__init__(error, message, category)
+    return error
+
+
+class UnsupportedFormat(DocumentError):
+    code = "unsupported_format"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, FailureCategory.UNSUPPORTED)
+
+
+class UnreadableDocument(DocumentError):
+    """Broken, encrypted, empty, without text, mislabelled: see `category`."""
+
+    code = "unreadable_document"
+
+
+class DocumentTooLarge(DocumentError):
+    code = "document_too_large"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, FailureCategory.TOO_LARGE)
+
+
+class ParseTimeout(DocumentError):
+    code = "parse_timeout"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, FailureCategory.TIMEOUT)
+
+
+# --- Something we depend on failed --------------------------------------------------------------
+
+
+class BackendError(KBError):
+    """A part behind us failed. `retryable` says whether the same call may work later."""
+
+    code = "backend_error"
+    retryable: ClassVar[bool] = True
+
+
+class IndexUnavailable(BackendError):
+    code = "index_unavailable"
+
+
+class IndexSchemaMismatch(BackendError):
+    """The index was built by another embedder, mapping or chunker; the message names the remedy."""
+
+    code = "index_schema_mismatch"
+    retryable = False
+
+
+class CatalogUnavailable(BackendError):
+    code = "catalog_unavailable"
+
+
+class ModelUnavailable(BackendError):
+    code = "model_unavailable"

@@ -1,0 +1,227 @@
+"""What the use cases need from the outside, as protocols. Adapters live in `retrieval`, `ingestion` and `kb.db`.
+
+Async throughout. Every method says what happens when it is called twice.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from kb.types import (
+    Candidate,
+    Chunk,
+    Collection,
+    Document,
+    DocumentStatus,
+    Generation,
+    IndexCount,
+    IndexedDocument,
+    IndexQuery,
+    IndexSchema,
+    ParsedDocument,
+    Run,
+    RunStatus,
+    SourceFile,
+    SourceRecord,
+    Vector,
+    Vectors,
+)
+
+
+class Embedder(Protocol):
+    """Texts to vectors. Model calls run outside the event loop. Raises ModelUnavailable."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names model, weights, prefixes and pooling: equal fingerprints give interchangeable vectors."""
+        ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of one passage, prefix and special tokens included, beyond which text is cut off."""
+        ...
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """A `tokenizers` JSON file, for those who must count tokens without loading the model."""
+        ...
+
+    async def passages(self, texts: Sequence[str]) -> Vectors:
+        """Embeds documents' texts: shape (len(texts), dimensions). No texts give shape (0, dimensions)."""
+        ...
+
+    async def queries(self, texts: Sequence[str]) -> Vectors:
+        """Embeds questions: shape (len(texts), dimensions)."""
+        ...
+
+    async def close(self) -> None:
+        """Gives memory back. Twice is harmless."""
+        ...
+
+
+class ChunkIndex(Protocol):
+    """One generation of one collection's index. Raises IndexUnavailable when the store fails.
+
+    Readers in other processes see a write as soon as it has returned. Several processes may write:
+    the adapter makes them take turns.
+    """
+
+    async def replace(self, documents: Sequence[IndexedDocument]) -> None:
+        """Makes these the documents' only chunks. Twice changes nothing.
+
+        Never leaves a document half there: after a crash each document has its old chunks, its new
+        ones, or (between the two) both. A document with no chunks is deleted.
+        Raises ValueError for vectors of a wrong shape, or that are not finite.
+        """
+        ...
+
+    async def delete(self, document_ids: Sequence[str]) -> None:
+        """Removes all chunks of these documents. Unknown ids are ignored."""
+        ...
+
+    async def search(self, query: IndexQuery) -> list[Candidate]:
+        """The union of both sides' best `limit` candidates, each once, in no promised order."""
+        ...
+
+    async def vectors(self, text_hashes: Sequence[str]) -> Mapping[str, Vector]:
+        """Vectors of passages that are already indexed, by text hash; unknown hashes are left out."""
+        ...
+
+    async def chunks(self, document_id: str) -> list[Chunk]:
+        """A document's chunks by ordinal; empty when it is not indexed."""
+        ...
+
+    async def chunk_ids(self) -> Mapping[str, frozenset[str]]:
+        """All chunk ids by document id: what a comparison with the catalogue needs."""
+        ...
+
+    async def count(self) -> IndexCount: ...
+
+    async def optimise(self) -> None:
+        """Folds recent writes into the search structures. Costs time, changes no result. Twice is harmless."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class IndexStore(Protocol):
+    """Creates, opens and drops index generations by name."""
+
+    async def create(self, name: str, schema: IndexSchema) -> ChunkIndex:
+        """Twice gives the same index; with another schema raises IndexSchemaMismatch."""
+        ...
+
+    async def open(self, name: str, schema: IndexSchema) -> ChunkIndex:
+        """Raises NotFoundError, or IndexSchemaMismatch when it was built with another schema."""
+        ...
+
+    async def drop(self, name: str) -> None:
+        """Unknown names are ignored."""
+        ...
+
+    async def names(self) -> list[str]: ...
+
+    async def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """Where documents come from."""
+
+    @property
+    def record(self) -> SourceRecord: ...
+
+    def walk(self) -> Iterator[SourceFile]:
+        """Every file there is now, in a stable order. Blocking: call it off the event loop. Raises ConfigError."""
+        ...
+
+
+class Parser(Protocol):
+    """Turns a file into a title and chunks, in a process that can be killed."""
+
+    async def parse(self, path: Path, document_id: str) -> tuple[ParsedDocument, tuple[Chunk, ...]]:
+        """Raises DocumentError; never hangs, never takes the caller's process down."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Catalog(Protocol):
+    """The truth about what must be indexed. Raises CatalogUnavailable when the database fails.
+
+    Writing the same thing twice changes nothing but times.
+    """
+
+    # Collections and generations
+    async def ensure_collection(self, name: str) -> None: ...
+    async def collections(self) -> list[Collection]: ...
+    async def collection(self, name: str) -> Collection:
+        """Raises NotFoundError, naming the collections there are."""
+        ...
+
+    async def delete_collection(self, name: str) -> None:
+        """With its sources, documents, runs and generations. Unknown names are ignored."""
+        ...
+
+    async def add_generation(self, collection: str, schema: IndexSchema) -> Generation:
+        """A new generation with the next number (`kb-<collection>-<number>`), not live yet."""
+        ...
+
+    async def set_live(self, collection: str, number: int) -> None:
+        """Makes one generation the live one, in one transaction. Raises NotFoundError."""
+        ...
+
+    async def live_generation(self, collection: str) -> Generation | None: ...
+    async def generations(self, collection: str) -> list[Generation]: ...
+
+    # Sources
+    async def ensure_source(self, source: SourceRecord) -> None: ...
+    async def sources(self, collection: str | None = None) -> list[SourceRecord]: ...
+
+    # Documents
+    async def document(self, document_id: str) -> Document:
+        """Raises NotFoundError."""
+        ...
+
+    async def documents(
+        self,
+        *,
+        collection: str | None = None,
+        source_id: str | None = None,
+        status: DocumentStatus | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> list[Document]:
+        """Ordered by id; `after` is the last id of the previous page."""
+        ...
+
+    def document_stream(self, source_id: str) -> AsyncIterator[Document]:
+        """All documents of a source without holding them in memory at once."""
+        ...
+
+    async def save_documents(self, documents: Sequence[Document]) -> None:
+        """Inserts or overwrites whole rows, in one transaction."""
+        ...
+
+    async def delete_documents(self, document_ids: Sequence[str]) -> None: ...
+
+    # Runs
+    async def start_run(self, run: Run) -> None: ...
+    async def update_run(
+        self,
+        run_id: str,
+        *,
+        counts: Mapping[str, int],
+        status: RunStatus = RunStatus.RUNNING,
+        error: str | None = None,
+    ) -> None:
+        """Sets `finished_at` when the status is a final one."""
+        ...
+
+    async def runs(self, *, collection: str | None = None, limit: int = 50) -> list[Run]:
+        """Newest first."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,181 @@
+"""All settings in one frozen tree: prefix `KB_`, nested by `__`, optionally from `kb.toml`.
+
+Nothing else in the code reads the environment. Each component is given its own section.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from kb.errors import ConfigError
+
+ENV_PREFIX = "KB_"
+CONFIG_FILE_VARIABLE = "KB_CONFIG"
+DEFAULT_CONFIG_FILE = Path("kb.toml")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EmbedderSettings(Section):
+    kind: Literal["e5-onnx", "sentence-transformers"] = Field(
+        "e5-onnx",
+        description="e5-onnx works offline out of the box; sentence-transformers needs the extra [torch]",
+    )
+    model: str = Field("", description="folder or name of a sentence-transformers model")
+    device: str = Field("", description="torch device, such as cuda or cpu; empty chooses")
+    query_prefix: str | None = Field(None, description="put before questions; empty takes the model's own")
+    passage_prefix: str | None = Field(None, description="put before passages; empty takes the model's own")
+    threads: int = Field(0, ge=0, description="threads of one embedding call; 0 means one for each core")
+    batch_size: int = Field(8, ge=1, le=256, description="passages of one model call")
+
+
+class ChunkingSettings(Section):
+    max_tokens: int = Field(
+        384, ge=64, le=8192, description="most tokens of one chunk, its title and headings included"
+    )
+
+
+class IngestSettings(Section):
+    parse_processes: int = Field(
+        0, ge=0, description="parsing processes; 0 means half of the cores, at least one"
+    )
+    parse_timeout_s: float = Field(
+        120.0, gt=0, description="seconds after which the parsing of one file is killed"
+    )
+    parse_memory_mb: int = Field(
+        2048, ge=256, description="memory (MiB) beyond which a parsing process is stopped"
+    )
+    max_file_mb: int = Field(100, ge=1, description="files larger than this (MiB) are refused")
+    max_characters: int = Field(
+        20_000_000, ge=1000, description="most characters of text taken from one file"
+    )
+    max_expansion: int = Field(200, ge=10, description="most times a compressed file may grow when unpacked")
+
+
+class CatalogSettings(Section):
+    url: SecretStr = Field(
+        SecretStr(""),
+        description="database, such as postgresql://user:password@host/name; empty means SQLite in the data folder",
+    )
+
+
+class SearchSettings(Section):
+    candidates: int = Field(
+        100, ge=10, le=1000, description="candidates each side (vector, lexical) brings to the fusion"
+    )
+    max_limit: int = Field(100, ge=1, le=1000, description="most hits one search may ask for")
+
+
+class AnswerSettings(Section):
+    passages: int = Field(8, ge=1, le=50, description="hits an answer is made from")
+    sentences: int = Field(3, ge=1, le=10, description="most sentences an extractive answer quotes")
+
+
+class ServerSettings(Section):
+    host: str = Field("127.0.0.1", description="address to listen on; only this machine until keys exist")
+    port: int = Field(8000, ge=0, le=65535)
+    max_upload_mb: int = Field(100, ge=1, description="largest upload (MiB)")
+    max_body_kb: int = Field(1024, ge=1, description="largest request body other than uploads (KiB)")
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, else JSON"
+    )
+
+
+class Settings(BaseSettings):
+    """Order of precedence: environment, then `kb.toml`, then the defaults."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Path = Field(
+        Path("data"), description="where the index, the catalogue, the model and uploads are kept"
+    )
+    embedder: EmbedderSettings = EmbedderSettings()
+    chunking: ChunkingSettings = ChunkingSettings()
+    ingest: IngestSettings = IngestSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    search: SearchSettings = SearchSettings()
+    answers: AnswerSettings = AnswerSettings()
+    server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+
+def config_file() -> Path:
+    return Path(os.environ.get(CONFIG_FILE_VARIABLE, DEFAULT_CONFIG_FILE))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Reads and checks all settings. Raises ConfigError with one line for each mistake."""
+    named_file = os.environ.get(CONFIG_FILE_VARIABLE)
+    if named_file and not Path(named_file).is_file():
+        raise ConfigError(f"{CONFIG_FILE_VARIABLE} names {named_file}, which is not a file.")
+    unknown = sorted(unknown_variables(os.environ))
+    if unknown:
+        raise ConfigError(
+            f"Unknown environment variables: {', '.join(unknown)}. `kb config` lists the names there are."
+        )
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_mistakes(error))) from error
+    except ValueError as error:  # a kb.toml that is not TOML
+        raise ConfigError(f"{config_file()} can't be read: {error}") from error
+
+
+def _mistakes(error: ValidationError) -> Iterator[str]:
+    for mistake in error.errors():
+        name = ".".join(str(part) for part in mistake["loc"])
+        if mistake["type"] == "extra_forbidden":
+            yield f"{name}: there is no such setting. `kb config` lists the names there are."
+        else:
+            yield f"{name}: {mistake['msg']} (got {mistake['input']!r})"
+
+
+def leaves(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of every setting, such as ("server", "port")."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from leaves(field.annotation, (*prefix, name))
+        else:
+            yield (*prefix, name)
+
+
+def variable_name(path: tuple[str, ...]) -> str:
+    return ENV_PREFIX + "__".join(path).upper()
+
+
+def unknown_variables(environment: Mapping[str, str]) -> set[str]:
+    """Variables with our prefix that are no setting of ours: most likely typing errors."""
+    known = {variable_name(path) for path in leaves(Settings)} | {CONFIG_FILE_VARIABLE}
+    return {name for name in environment if name.startswith(ENV_PREFIX)} - known

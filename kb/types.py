@@ -1,0 +1,317 @@
+"""The words of the product, as plain frozen values.
+
+A *source* holds *documents*; a document is cut into *chunks*; a search returns *hits*;
+an answer carries *citations*. Everything here pickles, because it crosses process borders.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
+"""One embedding, shape (dimensions,), L2 norm 1."""
+Vectors = npt.NDArray[np.float32]
+"""Embeddings, shape (n, dimensions), each row of L2 norm 1."""
+
+
+# --- Parsed documents -------------------------------------------------------------------------
+
+
+class BlockKind(StrEnum):
+    HEADING = "heading"
+    PARAGRAPH = "paragraph"
+    LIST = "list"
+    TABLE = "table"
+    CODE = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of a parsed document that has one kind and one place.
+
+    `text` is plain text; for a table it is a Markdown table, for a list its Markdown lines, for a
+    heading the words alone. `level` is 1 to 6 for headings, else 0. `page` counts pages, slides or
+    sheets from 1, and is None where the format has none.
+    """
+
+    text: str
+    kind: BlockKind = BlockKind.PARAGRAPH
+    level: int = 0
+    page: int | None = None
+
+
+BLOCK_SEPARATOR = "\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """What a loader gives. `warnings` are sentences for the user about what was left out."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    media_type: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The parsed text; chunk spans are character offsets into it."""
+        return BLOCK_SEPARATOR.join(block.text for block in self.blocks)
+
+
+# --- Chunks and the index ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document small enough to embed.
+
+    `start` and `end` are character offsets into the parsed text and `text` is that span. `text_hash`
+    is the hash of `passage`, so equal hashes may share a vector. `ordinal` counts from 0 within the
+    document. `tokens` is the length of `passage` under the embedder's tokenizer.
+    """
+
+    id: str
+    document_id: str
+    ordinal: int
+    title: str
+    heading_path: tuple[str, ...]
+    page: int | None
+    start: int
+    end: int
+    text: str
+    text_hash: str
+    tokens: int
+
+    @property
+    def passage(self) -> str:
+        """The text that is embedded and searched: title, heading path, then the text itself."""
+        return passage_text(self.title, self.heading_path, self.text)
+
+
+def passage_text(title: str, heading_path: tuple[str, ...], text: str) -> str:
+    """Title and headings above the text, each once, so that a chunk is found by where it stands."""
+    headings = heading_path[1:] if heading_path[:1] == (title,) else heading_path
+    lines = [title, " > ".join(headings), text]
+    return "\n".join(line for line in lines if line)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedDocument:
+    """All chunks of one document with their vectors, ready to be written.
+
+    `vectors` has shape (len(chunks), dimensions). Empty `groups` means: everyone who may read the
+    collection; otherwise one common group is needed.
+    """
+
+    id: str
+    uri: str
+    groups: tuple[str, ...]
+    chunks: tuple[Chunk, ...]
+    vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSchema:
+    """What an index generation was built with; two different schemas never share an index."""
+
+    fingerprint: str
+    dimensions: int
+    mapping_version: int
+    chunker_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Whose eyes a search is made with. `groups=None` sees everything (the local administrator)."""
+
+    groups: frozenset[str] | None = None
+
+
+UNRESTRICTED = Access()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexQuery:
+    """One search of one index: a vector side, a lexical side or both.
+
+    `limit` is the number of candidates each side brings. Access and `document_ids` are applied
+    before ranking, so a filtered search still fills its limit.
+    """
+
+    vector: Vector | None
+    terms: tuple[str, ...]
+    limit: int
+    access: Access = UNRESTRICTED
+    document_ids: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chunk that a search found, with what each side says of it.
+
+    `similarity` is the exact cosine (-1 to 1), known for every candidate when the query had a
+    vector, else None. `bm25` is the engine's score (k1 1.2, b .75), 0 where the lexical side did
+    not bring the chunk.
+    """
+
+    chunk: Chunk
+    uri: str
+    similarity: float | None
+    bm25: float
+
+
+@dataclass(frozen=True, slots=True)
+class IndexCount:
+    documents: int
+    chunks: int
+
+
+# --- Search and answers -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A candidate after fusion. `score` is 0 to 1 and means the same whatever else is indexed."""
+
+    chunk: Chunk
+    uri: str
+    collection: str
+    score: float
+    similarity: float | None
+    bm25: float
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """The exact span of a document that an answer rests on.
+
+    `number` is the [n] in the answer. `quote` is the span `start:end` of the parsed text.
+    """
+
+    number: int
+    document_id: str
+    chunk_id: str
+    uri: str
+    title: str
+    heading_path: tuple[str, ...]
+    page: int | None
+    quote: str
+    start: int
+    end: int
+    score: float
+
+
+# --- Documents as the catalogue knows them ----------------------------------------------------
+
+
+class DocumentStatus(StrEnum):
+    PENDING = "pending"
+    INDEXED = "indexed"
+    FAILED = "failed"
+    EXCLUDED = "excluded"
+    """Taken out by a person; sync leaves it out until it is retried."""
+
+
+class FailureCategory(StrEnum):
+    """Why a document could not be indexed. The message beside it says what to do."""
+
+    UNSUPPORTED = "unsupported"
+    BROKEN = "broken"
+    ENCRYPTED = "encrypted"
+    EMPTY = "empty"
+    NO_TEXT = "no_text"
+    MISLABELLED = "mislabelled"
+    TOO_LARGE = "too_large"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of a source. `relative_path` (POSIX) names it within the source for ever."""
+
+    path: Path
+    relative_path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One row of the catalogue. Times are UTC and aware; `size` is in bytes."""
+
+    id: str
+    collection: str
+    source_id: str
+    uri: str
+    title: str
+    media_type: str
+    size: int
+    mtime_ns: int
+    content_hash: str
+    status: DocumentStatus
+    groups: tuple[str, ...] = ()
+    chunk_count: int = 0
+    attempts: int = 0
+    error_category: FailureCategory | None = None
+    error_message: str | None = None
+    warnings: tuple[str, ...] = ()
+    indexed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    name: str
+    created_at: datetime
+    documents: Mapping[DocumentStatus, int] = field(default_factory=dict)
+    chunks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One physical index of a collection; the catalogue names the live one."""
+
+    collection: str
+    number: int
+    index_name: str
+    schema: IndexSchema
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """A source as the catalogue keeps it. `root` is a folder's absolute path."""
+
+    id: str
+    collection: str
+    kind: str
+    root: str
+    groups: tuple[str, ...] = ()
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One ingestion that can be watched. `counts` are documents by outcome, plus `chunks`."""
+
+    id: str
+    collection: str
+    source_id: str | None
+    kind: str
+    status: RunStatus
+    started_at: datetime
+    finished_at: datetime | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    error: str | None = None
