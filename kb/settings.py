@@ -34,9 +34,15 @@ class EmbedderSettings(Section):
     )
     model: str = Field("", description="folder or name of a sentence-transformers model")
     device: str = Field("", description="torch device, such as cuda or cpu; empty chooses")
-    query_prefix: str | None = Field(None, description="put before questions; empty takes the model's own")
-    passage_prefix: str | None = Field(None, description="put before passages; empty takes the model's own")
-    threads: int = Field(0, ge=0, description="threads of one embedding call; 0 means one for each core")
+    query_prefix: str | None = Field(
+        None, description="put before questions; empty takes the model's own"
+    )
+    passage_prefix: str | None = Field(
+        None, description="put before passages; empty takes the model's own"
+    )
+    threads: int = Field(
+        0, ge=0, description="threads of one embedding call; 0 means one for each core"
+    )
     batch_size: int = Field(8, ge=1, le=256, description="passages of one model call")
 
 
@@ -60,7 +66,9 @@ class IngestSettings(Section):
     max_characters: int = Field(
         20_000_000, ge=1000, description="most characters of text taken from one file"
     )
-    max_expansion: int = Field(200, ge=10, description="most times a compressed file may grow when unpacked")
+    max_expansion: int = Field(
+        200, ge=10, description="most times a compressed file may grow when unpacked"
+    )
 
 
 class CatalogSettings(Section):
@@ -72,7 +80,10 @@ class CatalogSettings(Section):
 
 class SearchSettings(Section):
     candidates: int = Field(
-        100, ge=10, le=1000, description="candidates each side (vector, lexical) brings to the fusion"
+        100,
+        ge=10,
+        le=1000,
+        description="candidates each side (vector, lexical) brings to the fusion",
     )
     max_limit: int = Field(100, ge=1, le=1000, description="most hits one search may ask for")
 
@@ -83,10 +94,14 @@ class AnswerSettings(Section):
 
 
 class ServerSettings(Section):
-    host: str = Field("127.0.0.1", description="address to listen on; only this machine until keys exist")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; only this machine until keys exist"
+    )
     port: int = Field(8000, ge=0, le=65535)
     max_upload_mb: int = Field(100, ge=1, description="largest upload (MiB)")
-    max_body_kb: int = Field(1024, ge=1, description="largest request body other than uploads (KiB)")
+    max_body_kb: int = Field(
+        1024, ge=1, description="largest request body other than uploads (KiB)"
+    )
 
 
 class LogSettings(Section):

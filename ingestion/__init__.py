@@ -1,0 +1,1 @@
+"""From files to chunks: sources, loaders, chunking and the pipeline."""

@@ -1,0 +1,1 @@
+"""The catalogue: SQLAlchemy models, sessions and the `Catalog` adapter."""

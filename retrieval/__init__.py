@@ -1,0 +1,1 @@
+"""From chunks to hits: terms, embedders, indexes, fusion and search."""

@@ -1,0 +1,1 @@
+"""The entry points: command line, HTTP API and answers; `bootstrap` wires everything."""
