@@ -18,7 +18,6 @@ from kb.types import (
     IndexedDocument,
     IndexQuery,
     IndexSchema,
-    ParsedDocument,
     Run,
     RunStatus,
     SourceFile,

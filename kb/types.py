@@ -101,6 +101,16 @@ def passage_text(title: str, heading_path: tuple[str, ...], text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class PreparedDocument:
+    """A document parsed and cut, but not embedded yet: what a parsing process sends back."""
+
+    title: str
+    media_type: str
+    warnings: tuple[str, ...]
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class IndexedDocument:
     """All chunks of one document with their vectors, ready to be written.
 
