@@ -18,6 +18,7 @@ from kb.types import (
     IndexedDocument,
     IndexQuery,
     IndexSchema,
+    PreparedDocument,
     Run,
     RunStatus,
     SourceFile,
@@ -140,7 +141,7 @@ class Source(Protocol):
 class Parser(Protocol):
     """Turns a file into a title and chunks, in a process that can be killed."""
 
-    async def parse(self, path: Path, document_id: str) -> tuple[ParsedDocument, tuple[Chunk, ...]]:
+    async def prepare(self, path: Path, document_id: str) -> PreparedDocument:
         """Raises DocumentError; never hangs, never takes the caller's process down."""
         ...
 
