@@ -1,0 +1,79 @@
+"""Text to terms for the lexical side, for passages and questions alike.
+
+Indexes store `" ".join(terms(passage))` and split on white space only, so every index ranks alike
+and none needs an analyser of its own. Changing what this module returns changes the index: raise
+`kb`'s mapping version with it.
+"""
+
+import unicodedata
+from functools import lru_cache
+from typing import Final
+
+import regex
+from snowballstemmer.english_stemmer import EnglishStemmer
+
+MAX_TERM: Final = 64
+"""Characters of the longest term; longer ones (hashes, encoded data) are found by their beginning."""
+
+_CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Hangul}ー"
+_LETTER = rf"[\p{{L}}\p{{M}}\p{{N}}--[{_CJK}]]"
+
+# A run of CJK, or words held together by the signs that names of software are made with.
+_TOKEN = regex.compile(
+    rf"([{_CJK}]+)|({_LETTER}++(?:(?:_+|[-./:@']){_LETTER}++)*(?:\+\+|\#)?)", regex.V1
+)
+_JOINER = regex.compile(r"[-_./:@'+#]+")
+_POSSESSIVE = regex.compile(r"'[sS]$")
+# "camelCase" > camel, Case; "HTTPServer" > HTTP, Server; "1990s" > 1990, s.
+_PIECE = regex.compile(r"\p{Lu}+(?!\p{Ll})|\p{Lu}?[\p{L}\p{M}--\p{Lu}]+|\p{N}+", regex.V1)
+
+
+def terms(text: str) -> list[str]:
+    """The terms of a text in order, repeats kept. No term contains white space or is empty.
+
+    - Latin words: lower case, accents removed, stemmed (Snowball English).
+    - Identifiers: whole and in parts: `key-auth` gives key-auth, key, auth; camelCase likewise.
+    - Chinese, Japanese and Korean: overlapping pairs of characters; a lone character as it is.
+    """
+    found: list[str] = []
+    for match in _TOKEN.finditer(unicodedata.normalize("NFKC", text).replace("’", "'")):
+        cjk, word = match.groups()
+        if cjk is not None:
+            found.extend(_pairs(cjk))
+        else:
+            found.extend(_word_terms(word))
+    return found
+
+
+def _pairs(run: str) -> list[str]:
+    if len(run) == 1:
+        return [run]
+    return [run[i : i + 2] for i in range(len(run) - 1)]
+
+
+@lru_cache(maxsize=1 << 16)
+def _word_terms(token: str) -> tuple[str, ...]:
+    """A word or identifier to its terms: the whole first, then its parts where it has several."""
+    token = _POSSESSIVE.sub("", token)
+    words = [word for word in _JOINER.split(token) if word]
+    found = [] if words == [token] else [_fold(token)]
+    for word in words:
+        pieces = _PIECE.findall(word)
+        found.append(_stem(word))
+        found.extend(_stem(piece) for piece in pieces if len(pieces) > 1)
+    return tuple(term[:MAX_TERM] for term in found)
+
+
+@lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
+    # A stemmer keeps state while it works: a new one (1 microsecond) keeps threads apart.
+    stemmed: str = EnglishStemmer().stemWord(_fold(word))
+    return stemmed or _fold(word)
+
+
+def _fold(word: str) -> str:
+    """Case folded and, in Latin words, without accents: Zürich is found as zurich."""
+    if word.isascii():
+        return word.lower()
+    letters = unicodedata.normalize("NFD", word.casefold())
+    return unicodedata.normalize("NFC", regex.sub(r"(?<=\p{Latin})\p{M}+", "", letters))
