@@ -133,7 +133,11 @@ class Source(Protocol):
     @property
     def record(self) -> SourceRecord: ...
 
-    def walk(self) -> Iterator[SourceFile]:
+    def uri(self, relative_path: str) -> str:
+        """How users and citations name a document of this source."""
+        ...
+
+    def walk(self, scope: str = "") -> Iterator[SourceFile]:
         """Every file there is now, in a stable order. Blocking: call it off the event loop. Raises ConfigError."""
         ...
 

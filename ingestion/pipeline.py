@@ -1,0 +1,263 @@
+"""The ingestion story: `sync_source` brings the index in line with a source, `_index` is its engine.
+
+Stages overlap behind bounded queues: files are parsed in other processes while earlier ones are
+embedded and still earlier ones are written. The catalogue is written last, so whatever is killed
+is done again, and ids are deterministic, so doing it again changes nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from ingestion.planning import Task, known_documents, plan, refuse_to_empty
+from ingestion.progress import SyncProgress
+from kb.errors import DocumentError
+from kb.ports import Catalog, ChunkIndex, Embedder, Parser, Source
+from kb.types import (
+    Chunk,
+    Document,
+    DocumentStatus,
+    FailureCategory,
+    IndexedDocument,
+    PreparedDocument,
+    Vector,
+)
+
+BATCH_CHUNKS = 64
+"""Chunks embedded together: enough to sort by length, few enough to write often."""
+PARSED_AHEAD = 8
+"""Parsed documents that wait for the embedder: they may be large, so only a few are held."""
+BATCH_WAIT_S = 0.2
+"""How long a batch that is not full waits for the next parsed document."""
+EMBED_SLICE = 32
+"""Chunks of one embedder call: the progress moves and a cancellation is heard between calls."""
+OPTIMISE_CHUNKS = 2_000
+"""Unindexed rows slow lexical search from about 4,000 on (design, section 14)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """What a synchronisation works with. `parsers` is how many documents are parsed at a time."""
+
+    catalog: Catalog
+    index: ChunkIndex
+    embedder: Embedder
+    parser: Parser
+    parsers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A document that was read: its row for the catalogue and, unless it failed, its chunks."""
+
+    document: Document
+    chunks: tuple[Chunk, ...] = ()
+
+
+@dataclass(slots=True)
+class _Batch:
+    outcomes: list[Outcome] = field(default_factory=list)
+    vectors: dict[str, Vector] = field(default_factory=dict)
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        return [chunk for outcome in self.outcomes for chunk in outcome.chunks]
+
+
+async def sync_source(
+    source: Source, backends: Backends, progress: SyncProgress, scope: str = ""
+) -> None:
+    """Makes index and catalogue hold exactly what the source (or its part `scope`) holds now.
+
+    Raises ConfigError where the source can't be read, BackendError where a backend fails; what was
+    done until then stays done, and the next call goes on from there.
+    """
+    known = await known_documents(backends.catalog, source, scope)
+    seen: set[str] = set()
+
+    async def tasks() -> AsyncIterator[Task]:
+        async for to_read, touched in plan(source, known, scope, progress, seen):
+            if touched:
+                await backends.catalog.save_documents(touched)
+            for task in to_read:
+                yield task
+
+    await _index(tasks(), backends, progress)
+    refuse_to_empty(source, known, seen, scope)
+    await _delete(known.gone(seen), backends, progress)
+    if progress.indexed or progress.deleted:
+        await backends.index.optimise()
+
+
+async def _index(tasks: AsyncIterator[Task], backends: Backends, progress: SyncProgress) -> None:
+    """Reads, embeds and writes all tasks, each stage behind a bounded queue."""
+    to_parse: asyncio.Queue[Task | None] = asyncio.Queue(backends.parsers)
+    to_embed: asyncio.Queue[Outcome | None] = asyncio.Queue(PARSED_AHEAD)
+    to_write: asyncio.Queue[_Batch | None] = asyncio.Queue(1)
+    try:
+        async with asyncio.TaskGroup() as stages:
+            stages.create_task(_feed(tasks, to_parse, backends.parsers))
+            stages.create_task(_parse(to_parse, to_embed, backends))
+            stages.create_task(_embed(to_embed, to_write, backends, progress))
+            stages.create_task(_write(to_write, backends, progress))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
+
+
+async def _feed(
+    tasks: AsyncIterator[Task], to_parse: asyncio.Queue[Task | None], parsers: int
+) -> None:
+    async for task in tasks:
+        await to_parse.put(task)
+    for _ in range(parsers):
+        await to_parse.put(None)
+
+
+async def _parse(
+    to_parse: asyncio.Queue[Task | None],
+    to_embed: asyncio.Queue[Outcome | None],
+    backends: Backends,
+) -> None:
+    async def lane() -> None:
+        while task := await to_parse.get():
+            await to_embed.put(await read(task, backends.parser))
+
+    async with asyncio.TaskGroup() as lanes:
+        for _ in range(backends.parsers):
+            lanes.create_task(lane())
+    await to_embed.put(None)
+
+
+async def read(task: Task, parser: Parser) -> Outcome:
+    """One document's chunks, or why there are none: a failure is an outcome, not an exception."""
+    try:
+        prepared = await parser.prepare(task.file.path, task.document.id)
+    except DocumentError as error:
+        return Outcome(_failed(task.document, error.category, error.message))
+    except OSError as error:
+        message = f"The file can't be read: {error.strerror}. Check that it is there and readable."
+        return Outcome(_failed(task.document, FailureCategory.UNREADABLE, message))
+    return Outcome(_indexed(task.document, prepared), prepared.chunks)
+
+
+async def _embed(
+    to_embed: asyncio.Queue[Outcome | None],
+    to_write: asyncio.Queue[_Batch | None],
+    backends: Backends,
+    progress: SyncProgress,
+) -> None:
+    async for batch in _batches(to_embed):
+        await _fill_vectors(batch, backends, progress)
+        await to_write.put(batch)
+    await to_write.put(None)
+
+
+async def _batches(outcomes: asyncio.Queue[Outcome | None]) -> AsyncIterator[_Batch]:
+    """Gathers documents until there are enough chunks or the parsers fall behind."""
+    ended = False
+    while not ended:
+        batch, size = _Batch(), 0
+        while size < BATCH_CHUNKS and not ended:
+            try:
+                wait = BATCH_WAIT_S if batch.outcomes else None
+                outcome = await asyncio.wait_for(outcomes.get(), wait)
+            except TimeoutError:
+                break
+            if outcome is None:
+                ended = True
+            else:
+                batch.outcomes.append(outcome)
+                size += max(1, len(outcome.chunks))
+        if batch.outcomes:
+            yield batch
+
+
+async def _fill_vectors(batch: _Batch, backends: Backends, progress: SyncProgress) -> None:
+    """Finds the vectors the index already has, and embeds each missing passage once."""
+    passages = {chunk.text_hash: chunk.passage for chunk in batch.chunks}
+    batch.vectors.update(await backends.index.vectors(list(passages)))
+    missing = [text_hash for text_hash in passages if text_hash not in batch.vectors]
+    missing.sort(key=lambda text_hash: len(passages[text_hash]))
+    progress.reused += len(batch.chunks) - len(missing)
+    for start in range(0, len(missing), EMBED_SLICE):
+        hashes = missing[start : start + EMBED_SLICE]
+        vectors = await backends.embedder.passages([passages[name] for name in hashes])
+        batch.vectors.update(zip(hashes, vectors, strict=True))
+        progress.embedded += len(hashes)
+
+
+async def _write(
+    to_write: asyncio.Queue[_Batch | None], backends: Backends, progress: SyncProgress
+) -> None:
+    unindexed = 0
+    while batch := await to_write.get():
+        await backends.index.replace(
+            [_indexable(o, batch.vectors, backends) for o in batch.outcomes]
+        )
+        await backends.catalog.save_documents([outcome.document for outcome in batch.outcomes])
+        _count(batch.outcomes, progress)
+        unindexed += len(batch.chunks)
+        if unindexed >= OPTIMISE_CHUNKS:
+            await backends.index.optimise()
+            unindexed = 0
+
+
+def _indexable(outcome: Outcome, vectors: dict[str, Vector], backends: Backends) -> IndexedDocument:
+    """A document that failed has no chunks, so that its earlier ones, no longer true, go."""
+    rows = [vectors[chunk.text_hash] for chunk in outcome.chunks]
+    shape = (len(rows), backends.embedder.dimensions)
+    return IndexedDocument(
+        id=outcome.document.id,
+        uri=outcome.document.uri,
+        groups=outcome.document.groups,
+        chunks=outcome.chunks,
+        vectors=np.array(rows, dtype=np.float32).reshape(shape),
+    )
+
+
+async def _delete(document_ids: Sequence[str], backends: Backends, progress: SyncProgress) -> None:
+    """Index first: a document that the catalogue has forgotten must not be found any more."""
+    if document_ids:
+        await backends.index.delete(document_ids)
+        await backends.catalog.delete_documents(document_ids)
+        progress.deleted += len(document_ids)
+
+
+def _indexed(document: Document, prepared: PreparedDocument) -> Document:
+    return replace(
+        document,
+        title=prepared.title,
+        media_type=prepared.media_type,
+        status=DocumentStatus.INDEXED,
+        chunk_count=len(prepared.chunks),
+        attempts=0,
+        error_category=None,
+        error_message=None,
+        warnings=prepared.warnings,
+        indexed_at=datetime.now(UTC),
+    )
+
+
+def _failed(document: Document, category: FailureCategory, message: str) -> Document:
+    return replace(
+        document,
+        status=DocumentStatus.FAILED,
+        chunk_count=0,
+        attempts=document.attempts + 1,
+        error_category=category,
+        error_message=message,
+        warnings=(),
+        indexed_at=None,
+    )
+
+
+def _count(outcomes: Iterable[Outcome], progress: SyncProgress) -> None:
+    for outcome in outcomes:
+        if outcome.document.error_category:
+            progress.failed[outcome.document.error_category] += 1
+        else:
+            progress.indexed += 1
+            progress.warned += bool(outcome.document.warnings)

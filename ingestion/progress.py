@@ -1,0 +1,48 @@
+"""What a running synchronisation has done so far: written by the pipeline, read by whoever shows it."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from kb.types import FailureCategory
+
+
+@dataclass(slots=True)
+class SyncProgress:
+    """Counts of documents by outcome. Only the pipeline changes it, on its event loop.
+
+    `found` grows while the source is walked; `walked` says that it is final. `embedded` counts the
+    chunks that went through the model, `reused` those whose vector was already in the index.
+    """
+
+    found: int = 0
+    walked: bool = False
+    unchanged: int = 0
+    indexed: int = 0
+    deleted: int = 0
+    failed: Counter[FailureCategory] = field(default_factory=Counter)
+    warned: int = 0
+    embedded: int = 0
+    reused: int = 0
+
+    @property
+    def finished(self) -> int:
+        """Documents whose outcome is known, those that were deleted apart."""
+        return self.unchanged + self.indexed + self.failed.total()
+
+    @property
+    def chunks(self) -> int:
+        return self.embedded + self.reused
+
+    def counts(self) -> dict[str, int]:
+        """The figures of a run as the catalogue keeps them."""
+        return {
+            "found": self.found,
+            "unchanged": self.unchanged,
+            "indexed": self.indexed,
+            "deleted": self.deleted,
+            "failed": self.failed.total(),
+            "warned": self.warned,
+            "embedded_chunks": self.embedded,
+            "reused_chunks": self.reused,
+            **{f"failed_{category}": number for category, number in sorted(self.failed.items())},
+        }

@@ -1,0 +1,196 @@
+"""Wires the product together: the only file that names concrete adapters."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from filelock import AsyncFileLock
+
+from ingestion.chunking import CHUNKER_VERSION
+from ingestion.parsing import ProcessParser
+from ingestion.pipeline import Backends
+from kb.db.catalog import SQLCatalog
+from kb.db.migrate import migrate
+from kb.errors import ConfigError, IndexSchemaMismatch, NotFoundError
+from kb.ids import check_collection_name
+from kb.ports import Catalog, ChunkIndex, Embedder, IndexStore, Parser
+from kb.settings import Settings
+from kb.types import Generation, IndexSchema
+from retrieval.embedders.e5_model import ensure_model
+from retrieval.embedders.e5_onnx import E5OnnxEmbedder
+from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
+from retrieval.lance_store import LanceStore
+from retrieval.mapping import MAPPING_VERSION
+
+DEFAULT_COLLECTION = "default"
+
+
+class Services:
+    """The parts of a running process. Costly ones (model, parsing processes) start when first used."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, store: IndexStore) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.store = store
+        self._embedder: Embedder | None = None
+        self._parser: Parser | None = None
+        self._indexes: dict[str, ChunkIndex] = {}
+        self._opening = asyncio.Lock()
+
+    async def embedder(self) -> Embedder:
+        async with self._opening:
+            if self._embedder is None:
+                self._embedder = await open_embedder(self.settings)
+            return self._embedder
+
+    async def schema(self) -> IndexSchema:
+        """What an index built by this process, with these settings, is built with."""
+        embedder = await self.embedder()
+        return IndexSchema(
+            embedder.fingerprint, embedder.dimensions, MAPPING_VERSION, CHUNKER_VERSION
+        )
+
+    async def index(self, collection: str) -> ChunkIndex:
+        """The live index of a collection.
+
+        Raises NotFoundError, or IndexSchemaMismatch when another embedder built it.
+        """
+        generation = await self.catalog.live_generation(collection)
+        if generation is None:
+            await self.catalog.collection(collection)  # A better message where there is no such name.
+            raise NotFoundError(f"The collection {collection} has no index yet. Ingest into it first.")
+        return await self._open(generation)
+
+    async def ensure_collection(self, name: str) -> ChunkIndex:
+        """Creates the collection and its first index generation where they are missing."""
+        check_collection_name(name)
+        async with self.lock(f"collection-{name}"):
+            await self.catalog.ensure_collection(name)
+            generation = await self.catalog.live_generation(name)
+            if generation is None:
+                generation = await self._first_generation(name)
+            return await self._open(generation)
+
+    async def delete_collection(self, name: str) -> None:
+        """Removes the collection's indexes, then everything the catalogue knows of it."""
+        async with self.lock(f"collection-{name}"):
+            for generation in await self.catalog.generations(name):
+                if index := self._indexes.pop(generation.index_name, None):
+                    await index.close()
+                await self.store.drop(generation.index_name)
+            await self.catalog.delete_collection(name)
+
+    async def backends(self, collection: str) -> Backends:
+        """What a synchronisation of one collection works with."""
+        embedder = await self.embedder()
+        return Backends(
+            catalog=self.catalog,
+            index=await self.ensure_collection(collection),
+            embedder=embedder,
+            parser=self._parser_for(embedder),
+            parsers=parse_processes(self.settings) + 1,
+        )
+
+    def lock(self, name: str) -> AsyncFileLock:
+        """A lock between the processes of this data folder; a killed holder lets go of it."""
+        folder = self.settings.data_dir / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return AsyncFileLock(folder / f"{name}.lock")
+
+    def upload_folder(self, collection: str) -> Path:
+        return self.settings.data_dir / "uploads" / collection
+
+    async def close(self) -> None:
+        if self._parser:
+            await self._parser.close()
+        for index in self._indexes.values():
+            await index.close()
+        await self.store.close()
+        if self._embedder:
+            await self._embedder.close()
+        await self.catalog.close()
+
+    async def _first_generation(self, collection: str) -> Generation:
+        schema = await self.schema()
+        unused = [g for g in await self.catalog.generations(collection) if g.schema == schema]
+        generation = unused[-1] if unused else await self.catalog.add_generation(collection, schema)
+        await self.store.create(generation.index_name, schema)
+        await self.catalog.set_live(collection, generation.number)
+        return generation
+
+    async def _open(self, generation: Generation) -> ChunkIndex:
+        if index := self._indexes.get(generation.index_name):
+            return index
+        schema = await self.schema()
+        if generation.schema != schema:
+            raise IndexSchemaMismatch(schema_mismatch(generation, schema))
+        index = await self.store.open(generation.index_name, schema)
+        return self._indexes.setdefault(generation.index_name, index)
+
+    def _parser_for(self, embedder: Embedder) -> Parser:
+        if self._parser is None:
+            budget = min(self.settings.chunking.max_tokens, embedder.max_tokens)
+            ingest = self.settings.ingest.model_copy(
+                update={"parse_processes": parse_processes(self.settings)}
+            )
+            self._parser = ProcessParser(ingest, budget, embedder.tokenizer_file)
+        return self._parser
+
+
+def schema_mismatch(generation: Generation, schema: IndexSchema) -> str:
+    return (
+        f"The index of collection {generation.collection} was built with {generation.schema}, "
+        f"this process works with {schema}. Go back to the former settings, or build it anew: "
+        f"`kb collections delete {generation.collection} --yes`, then ingest again."
+    )
+
+
+def parse_processes(settings: Settings) -> int:
+    return settings.ingest.parse_processes or max(1, (os.cpu_count() or 1) // 2)
+
+
+def catalog_url(settings: Settings) -> str:
+    url = settings.catalog.url.get_secret_value()
+    return url or f"sqlite:///{(settings.data_dir / 'catalog.db').resolve()}"
+
+
+async def open_embedder(settings: Settings) -> Embedder:
+    """The embedder that the settings name. The first call on a machine builds the model (10 s)."""
+    section = settings.embedder
+    threads = section.threads or os.cpu_count() or 1
+    models = settings.data_dir / "models"
+    if section.kind == "e5-onnx":
+        folder = models / "multilingual-e5-small"
+        await asyncio.to_thread(ensure_model, folder)
+        return await E5OnnxEmbedder.open(folder, threads, section.batch_size)
+    if not section.model:
+        raise ConfigError(
+            "embedder.kind is sentence-transformers, but embedder.model names no model. "
+            "Set KB_EMBEDDER__MODEL to a folder or a name."
+        )
+    return await SentenceTransformersEmbedder.open(section, models)
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Opens catalogue and index store, migrating the catalogue first; closes all at the end."""
+    create_data_folder(settings.data_dir)
+    url = catalog_url(settings)
+    await migrate(url)
+    catalog = await SQLCatalog.open(url)
+    services = Services(settings, catalog, LanceStore(settings.data_dir / "index"))
+    try:
+        yield services
+    finally:
+        await services.close()
+
+
+def create_data_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The data folder {folder} can't be made: {error.strerror}. Set KB_DATA_DIR to another."
+        ) from error
