@@ -49,6 +49,10 @@ class Embedder(Protocol):
         """A `tokenizers` JSON file, for those who must count tokens without loading the model."""
         ...
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as it stands: no prefix, no special tokens, nothing cut off."""
+        ...
+
     async def passages(self, texts: Sequence[str]) -> Vectors:
         """Embeds documents' texts: shape (len(texts), dimensions). No texts give shape (0, dimensions)."""
         ...
