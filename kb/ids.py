@@ -3,8 +3,14 @@
 All are lower-case hex of BLAKE2b; 32 digits (128 bits) for things we may have billions of.
 """
 
+import re
 from hashlib import blake2b
 from pathlib import Path
+
+from kb.errors import InvalidQueryError
+
+COLLECTION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+"""What index names, file names, URLs and model ids can all hold."""
 
 ID_BYTES = 16
 _CONTENT_BLOCK = 1 << 20
@@ -18,6 +24,15 @@ def _digest(*parts: str) -> str:
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)
     return digest.hexdigest()
+
+
+def check_collection_name(name: str) -> None:
+    """Raises InvalidQueryError."""
+    if not COLLECTION_NAME.fullmatch(name):
+        raise InvalidQueryError(
+            f"{name[:80]!r} can't be a collection's name. Use lower-case letters a to z, digits and"
+            " hyphens, at most 63, beginning with a letter or digit: for example team-docs."
+        )
 
 
 def source_id(collection: str, kind: str, root: str) -> str:

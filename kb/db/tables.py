@@ -1,0 +1,125 @@
+"""The catalogue's tables.
+
+Columns bear the names of the fields in `kb.types`, so that a row becomes a value without a mapping
+in between. A change here needs a migration in `alembic/versions` and the new `SCHEMA_REVISION`.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+from kb.db.columns import CleanText, Strings, UtcDateTime, one_of
+from kb.types import DocumentStatus, FailureCategory, RunStatus
+
+SCHEMA_REVISION = "0001"
+"""The newest migration. A constant, so that opening the catalogue needs no alembic (1 s to import)."""
+
+metadata = MetaData(
+    # Fixed names: migrations must be able to name what they change.
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _collection(*, primary_key: bool = False) -> Column[str]:
+    key = ForeignKey("collections.name", ondelete="CASCADE")
+    return Column("collection", Text, key, primary_key=primary_key, nullable=False)
+
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _collection(),
+    Column("kind", Text, nullable=False),
+    Column("root", Text, nullable=False),
+    Column("groups", Strings, nullable=False),
+    Index(None, "collection"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _collection(),
+    Column("source_id", Text, ForeignKey("sources.id", ondelete="CASCADE"), nullable=False),
+    Column("uri", CleanText, nullable=False),
+    Column("title", CleanText, nullable=False),
+    Column("media_type", CleanText, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("status", one_of(DocumentStatus), nullable=False),
+    Column("groups", Strings, nullable=False),
+    Column("chunk_count", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error_category", one_of(FailureCategory)),
+    Column("error_message", CleanText),
+    Column("warnings", Strings, nullable=False),
+    Column("indexed_at", UtcDateTime),
+    # Pages of a source, of a collection, and of a collection's documents in one status.
+    Index(None, "source_id", "id"),
+    Index(None, "collection", "id"),
+    # chunk_count last: counts by status and the sum of chunks are read from the index alone.
+    Index(None, "collection", "status", "id", "chunk_count"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _collection(),
+    Column("source_id", Text, ForeignKey("sources.id", ondelete="SET NULL")),
+    Column("kind", Text, nullable=False),
+    Column("status", one_of(RunStatus), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("counts", JSON, nullable=False),
+    Column("error", CleanText),
+    Index(None, "started_at", "id"),
+    Index(None, "collection", "started_at", "id"),
+    Index(None, "source_id"),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    _collection(primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("index_name", Text, nullable=False, unique=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("dimensions", Integer, nullable=False),
+    Column("mapping_version", Integer, nullable=False),
+    Column("chunker_version", Integer, nullable=False),
+    Column("live", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    # The database itself refuses a second live generation.
+    Index(
+        "uq_generations_live",
+        "collection",
+        unique=True,
+        sqlite_where=text("live"),
+        postgresql_where=text("live"),
+    ),
+)
