@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from retrieval.terms import MAX_TERM, terms
+from retrieval.terms import MAX_TERM, question_terms, terms
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,19 @@ def test_a_chunk_takes_about_a_millisecond() -> None:
     for _ in range(20):
         terms(chunk)
     assert (time.perf_counter() - started) / 20 < 0.010  # 1 ms measured; the machine may be busy
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What is the default port of the Admin API?", ["default", "port", "of", "admin", "api"]),
+        ("默认的端口是多少？", ["默认", "认的", "的端", "端口", "口是"]),
+        ("谁是作者", ["是作", "作者"]),
+        ("port, ports and Port", ["port", "and"]),
+        ("Who are you?", ["who", "are", "you"]),
+        ("是什么？", ["是什", "什么"]),
+        ("", []),
+    ],
+)
+def test_a_question_is_searched_by_what_it_is_about(question: str, expected: list[str]) -> None:
+    assert question_terms(question) == expected
