@@ -91,6 +91,9 @@ class SearchSettings(Section):
 class AnswerSettings(Section):
     passages: int = Field(8, ge=1, le=50, description="hits an answer is made from")
     sentences: int = Field(3, ge=1, le=10, description="most sentences an extractive answer quotes")
+    turns: int = Field(
+        6, ge=1, le=50, description="last questions of a conversation that a follow-up may lean on"
+    )
 
 
 class ServerSettings(Section):
