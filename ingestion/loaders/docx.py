@@ -49,7 +49,7 @@ def load(path: Path, limits: LoadLimits) -> ParsedDocument:
     """Raises UnreadableDocument and DocumentTooLarge."""
     import docx
 
-    with open_package(path, limits, DOCX.name) as package:
+    with open_package(path, limits) as package:
         document = docx.Document(package)
         reader = _Reader.of(document)
         blocks = tuple(_merged(reader.blocks(document.element.body)))

@@ -1,18 +1,18 @@
-"""What Word, PowerPoint and Excel files share: a package that is safe to open, and its wrappings."""
+"""What Word, PowerPoint and Excel files share: a package that libraries can open, and its parts."""
 
+import posixpath
 import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from zlib import error as ZlibError
 
 from ingestion.loaders.archive import open_archive
 from ingestion.loaders.limits import LoadLimits
-from kb.errors import DocumentError, DocumentTooLarge, UnreadableDocument
-from kb.types import FailureCategory
+from kb.errors import DocumentTooLarge
 
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 DRAWING = "http://schemas.openxmlformats.org/drawingml/2006/main"
@@ -25,76 +25,38 @@ COMPATIBILITY = "http://schemas.openxmlformats.org/markup-compatibility/2006"
 MAX_TREE_BYTES = 128 << 20
 """Largest XML part that is read into a tree; a tree takes about ten times the part's size."""
 
-_OLE_MAGIC = bytes.fromhex("d0cf11e0a1b11ae1")
-_ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")
 _SPOOLED_BYTES = 16 << 20
 
 # ISO 29500 Strict names every namespace differently; the libraries know the Transitional names only.
 _STRICT_MARK = b"http://purl.oclc.org/ooxml/"
-_STRICT_NAMES = (
-    (b"http://purl.oclc.org/ooxml/officeDocument/math", MATH.encode()),
-    (
-        b"http://purl.oclc.org/ooxml/officeDocument/",
-        b"http://schemas.openxmlformats.org/officeDocument/2006/",
-    ),
-)
+_STRICT_OFFICE = b"http://purl.oclc.org/ooxml/officeDocument/"
+_TRANSITIONAL_OFFICE = b"http://schemas.openxmlformats.org/officeDocument/2006/"
 _STRICT_FAMILY = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/")
 _TRANSITIONAL_FAMILY = rb"http://schemas.openxmlformats.org/\1/2006/"
 
 
-@contextmanager
-def open_package(path: Path, limits: LoadLimits, kind: str) -> Iterator[IO[bytes]]:
-    """The Office package at `path`, safe and in the Transitional dialect, for a library to read.
+# --- Packages ---------------------------------------------------------------------------------
 
-    Whatever a library raises on a damaged file within the `with` block becomes a DocumentError.
-    `kind` names the format to the user. Raises UnreadableDocument (ENCRYPTED, MISLABELLED, BROKEN)
-    and DocumentTooLarge.
+
+@contextmanager
+def open_package(path: Path, limits: LoadLimits) -> Iterator[IO[bytes]]:
+    """The Office package at `path`, checked, and mended where the libraries need it.
+
+    A package in the Strict dialect, or with relations to parts that are missing, is written anew
+    into a temporary file; the libraries give up on both. Raises UnreadableDocument (BROKEN,
+    ENCRYPTED) and DocumentTooLarge; what a library raises on damaged parts passes through.
     """
-    with _translated(kind):
-        _refuse_ole(path, kind)
-        with open_archive(path, limits) as archive:
-            _refuse_giant_trees(archive)
-            if _is_strict(archive):
-                with tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES) as copy:
-                    _write_transitional(archive, copy)
-                    copy.seek(0)
-                    yield copy
-                return
+    with open_archive(path, limits) as archive:
+        _refuse_giant_trees(archive)
+        dangling = _dangling(archive)
+        if dangling or _is_strict(archive):
+            with tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES) as copy:
+                _write_mended(archive, dangling, copy)
+                copy.seek(0)
+                yield copy
+            return
         with path.open("rb") as file:
             yield file
-
-
-@contextmanager
-def _translated(kind: str) -> Iterator[None]:
-    try:
-        yield
-    except (DocumentError, MemoryError, OSError):
-        raise
-    except (Exception, ZlibError) as error:
-        # The libraries trip over damaged files in every way Python knows (KeyError,
-        # AttributeError, lxml and zip errors...), so here any failure means a damaged file.
-        raise UnreadableDocument(
-            f"The file is damaged or not a {kind} file ({type(error).__name__}: {error}). "
-            f"Open it in an office program and save it again.",
-            FailureCategory.BROKEN,
-        ) from error
-
-
-def _refuse_ole(path: Path, kind: str) -> None:
-    """Encrypted packages and files of Office 97-2003 are OLE containers, not archives."""
-    with path.open("rb") as file:
-        if file.read(len(_OLE_MAGIC)) != _OLE_MAGIC:
-            return
-        encrypted = _ENCRYPTED_STREAM in file.read()
-    if encrypted:
-        raise UnreadableDocument(
-            "The file is protected with a password. Save a copy without the password.",
-            FailureCategory.ENCRYPTED,
-        )
-    raise UnreadableDocument(
-        f"This is a file of an old Office version under a new name. Save it as {kind} ({path.suffix}).",
-        FailureCategory.MISLABELLED,
-    )
 
 
 def _refuse_giant_trees(archive: zipfile.ZipFile) -> None:
@@ -115,17 +77,77 @@ def _is_strict(archive: zipfile.ZipFile) -> bool:
     return _STRICT_MARK in archive.read("_rels/.rels")
 
 
-def _write_transitional(archive: zipfile.ZipFile, copy: IO[bytes]) -> None:
+def _dangling(archive: zipfile.ZipFile) -> dict[str, set[str]]:
+    """Ids of relations to parts that are not there, by the name of the relations part."""
+    names = set(archive.namelist())
+    missing = {
+        name: {
+            relation.id
+            for relation in _read_relations(archive, name)
+            if relation.target not in names
+        }
+        for name in names
+        if name.endswith(".rels")
+    }
+    return {name: ids for name, ids in missing.items() if ids}
+
+
+def _write_mended(archive: zipfile.ZipFile, dangling: dict[str, set[str]], copy: IO[bytes]) -> None:
     with zipfile.ZipFile(copy, "w", zipfile.ZIP_DEFLATED) as target:
         for entry in archive.infolist():
             content = archive.read(entry)
+            if entry.filename in dangling:
+                content = _without_relations(content, dangling[entry.filename])
             target.writestr(entry, _transitional(content) if _is_xml(entry.filename) else content)
 
 
+def _without_relations(content: bytes, ids: set[str]) -> bytes:
+    from lxml import etree
+
+    root = parse_xml(content)
+    for element in list(root):
+        if element.get("Id") in ids:
+            root.remove(element)
+    return bytes(etree.tostring(root, xml_declaration=True, encoding="UTF-8", standalone=True))
+
+
 def _transitional(xml: bytes) -> bytes:
-    for strict, transitional in _STRICT_NAMES:
-        xml = xml.replace(strict, transitional)
+    xml = xml.replace(_STRICT_OFFICE, _TRANSITIONAL_OFFICE)
     return _STRICT_FAMILY.sub(_TRANSITIONAL_FAMILY, xml)
+
+
+# --- Relations between parts ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """`kind` is the last word of its type, such as "comments"; `target` a part's name."""
+
+    id: str
+    kind: str
+    target: str
+
+
+def relations(archive: zipfile.ZipFile, part: str) -> list[Relation]:
+    """The relations of a part ("xl/workbook.xml") to other parts of the package."""
+    folder, name = posixpath.split(part)
+    relations_part = posixpath.join(folder, "_rels", f"{name}.rels")
+    if relations_part not in archive.namelist():
+        return []
+    return _read_relations(archive, relations_part)
+
+
+def _read_relations(archive: zipfile.ZipFile, relations_part: str) -> list[Relation]:
+    source_folder = posixpath.dirname(posixpath.dirname(relations_part))
+    return [
+        Relation(
+            element.get("Id", ""),
+            element.get("Type", "").rpartition("/")[2],
+            posixpath.normpath(posixpath.join("/", source_folder, element.get("Target", "")))[1:],
+        )
+        for element in children(parse_xml(archive.read(relations_part)))
+        if element.get("TargetMode") != "External"
+    ]
 
 
 # --- Trees ------------------------------------------------------------------------------------

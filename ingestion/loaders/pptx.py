@@ -48,7 +48,7 @@ def load(path: Path, limits: LoadLimits) -> ParsedDocument:
     """Raises UnreadableDocument and DocumentTooLarge."""
     import pptx
 
-    with open_package(path, limits, PPTX.name) as package:
+    with open_package(path, limits) as package:
         presentation = pptx.Presentation(package)
         warnings: list[str] = []
         blocks = tuple(
