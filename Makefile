@@ -1,0 +1,67 @@
+# make up       install what is needed, index the examples (or DOCS=/path) and serve on 127.0.0.1:8000
+# make test     the whole suite, with what it needs
+# make check    style, types, import directions and fast tests: under two minutes
+# make requirements   resolve the dependencies anew and write the hashed files
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The uv that is there, else one of our own, installed by pip.
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
+
+.PHONY: up test check lint format requirements clean
+
+up: $(VENV)/core.installed
+	@$(BIN)/kb up $(if $(DOCS),--docs "$(DOCS)")
+
+test: $(VENV)/test.installed lint
+	$(BIN)/pytest
+
+check: lint
+	$(BIN)/pytest -q -m "not slow and not postgresql and not torch"
+
+lint: $(VENV)/dev.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/core.installed: requirements/core.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) -r requirements/core.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.installed: requirements/dev.txt $(VENV)/core.installed
+	$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/test.installed: requirements/test.txt $(VENV)/dev.installed
+	$(INSTALL) -r requirements/test.txt
+	@touch $@
+
+$(BIN)/python: | $(UV)
+	$(UV) venv --quiet --no-python-downloads --python '>=3.11,<3.14' $(VENV)
+
+.uv/bin/uv: requirements/uv.txt
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --require-hashes -r requirements/uv.txt
+
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make requirements"
+
+requirements: | $(UV)
+	$(COMPILE) pyproject.toml --group build -o requirements/core.txt
+	$(COMPILE) pyproject.toml --group build --group dev -c requirements/core.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra torch --group build --group dev --group torch-test \
+		-c requirements/dev.txt -o requirements/test.txt
+	echo uv | $(COMPILE) - -o requirements/uv.txt
+
+clean:
+	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
