@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from kb.errors import ConfigError
 from kb.ids import source_id
@@ -51,6 +52,13 @@ class FolderSource:
         if self._record.kind == UPLOAD:
             return f"upload:{relative_path}"
         return (self._root / relative_path).as_uri()
+
+    def relative_path(self, uri: str) -> str:
+        """The inverse of `uri`."""
+        if self._record.kind == UPLOAD:
+            return uri.removeprefix(self.uri(""))
+        path = Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
+        return path.relative_to(self._root).as_posix()
 
     def walk(self, scope: str = "") -> Iterator[SourceFile]:
         """Files below the root, or below the file or folder `scope` (relative to it)."""

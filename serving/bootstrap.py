@@ -2,14 +2,20 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from filelock import AsyncFileLock
+from ingestion.parsing import ProcessParser
+from retrieval.embedders.e5_model import ensure_model
+from retrieval.embedders.e5_onnx import E5OnnxEmbedder
+from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
+from retrieval.lance_store import LanceStore
+from retrieval.mapping import MAPPING_VERSION
 
 from ingestion.chunking import CHUNKER_VERSION
-from ingestion.parsing import ProcessParser
 from ingestion.pipeline import Backends
 from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
@@ -18,11 +24,6 @@ from kb.ids import check_collection_name
 from kb.ports import Catalog, ChunkIndex, Embedder, IndexStore, Parser
 from kb.settings import Settings
 from kb.types import Generation, IndexSchema
-from retrieval.embedders.e5_model import ensure_model
-from retrieval.embedders.e5_onnx import E5OnnxEmbedder
-from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
-from retrieval.lance_store import LanceStore
-from retrieval.mapping import MAPPING_VERSION
 
 DEFAULT_COLLECTION = "default"
 
@@ -59,8 +60,12 @@ class Services:
         """
         generation = await self.catalog.live_generation(collection)
         if generation is None:
-            await self.catalog.collection(collection)  # A better message where there is no such name.
-            raise NotFoundError(f"The collection {collection} has no index yet. Ingest into it first.")
+            await self.catalog.collection(
+                collection
+            )  # A better message where there is no such name.
+            raise NotFoundError(
+                f"The collection {collection} has no index yet. Ingest into it first."
+            )
         return await self._open(generation)
 
     async def ensure_collection(self, name: str) -> ChunkIndex:
@@ -74,13 +79,14 @@ class Services:
             return await self._open(generation)
 
     async def delete_collection(self, name: str) -> None:
-        """Removes the collection's indexes, then everything the catalogue knows of it."""
+        """Removes the collection's indexes, all the catalogue knows of it, and its uploaded files."""
         async with self.lock(f"collection-{name}"):
             for generation in await self.catalog.generations(name):
                 if index := self._indexes.pop(generation.index_name, None):
                     await index.close()
                 await self.store.drop(generation.index_name)
             await self.catalog.delete_collection(name)
+            await asyncio.to_thread(shutil.rmtree, self.upload_folder(name), ignore_errors=True)
 
     async def backends(self, collection: str) -> Backends:
         """What a synchronisation of one collection works with."""

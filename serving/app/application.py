@@ -1,0 +1,48 @@
+"""The FastAPI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from serving.app.chat.router import router as chat
+from serving.app.documents.router import router as documents
+from serving.app.embeddings.router import router as embeddings
+from serving.app.errors import install_error_handlers
+from serving.app.guard import install_guards
+from serving.app.health.router import router as health
+from serving.app.models.router import router as models
+from serving.app.page.router import router as page
+from serving.app.search.router import router as search
+from serving.bootstrap import Services
+from serving.uploads import UploadQueue
+
+
+def create_app(services: Services) -> FastAPI:
+    """The API over services that the caller opens and closes."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await services.embedder()  # The first question must not wait for the model.
+        uploads = UploadQueue(services)
+        await uploads.start()
+        app.state.uploads = uploads
+        yield
+        await uploads.stop()
+
+    # No docs pages: they load scripts from elsewhere. The description itself is at /openapi.json.
+    app = FastAPI(
+        title="kb",
+        summary="A local knowledge base: questions in, cited answers out.",
+        version=version("kb-server"),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.services = services
+    install_guards(app, services.settings.server)
+    install_error_handlers(app)
+    for router in (chat, models, embeddings, search, documents, health, page):
+        app.include_router(router)
+    return app

@@ -1,0 +1,1 @@
+"""Chat completions: questions in, cited answers out."""

@@ -1,0 +1,124 @@
+"""Bodies of /v1/chat/completions, in the shapes of OpenAI's API reference."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kb.errors import InvalidQueryError
+from kb.types import Citation
+from serving.answer import Answer, Message
+from serving.citations import markers
+
+
+class TextPart(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """A turn of the conversation; what clients echo of our own answers (citations) is let pass."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+
+    def flattened(self) -> Message:
+        content = self.content or ""
+        if not isinstance(content, str):
+            content = "\n".join(part.text for part in content)
+        return Message("system" if self.role == "developer" else self.role, content)
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class ChatRequest(BaseModel):
+    """Unknown parameters are refused. Those of sampling are taken and have nothing to act on:
+    an extractive answer is quoted, not sampled."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] = 1
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    seed: int | None = None
+    user: str | None = None
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+
+    def conversation(self) -> list[Message]:
+        """Raises InvalidQueryError where there is no question at the end."""
+        messages = [message.flattened() for message in self.messages]
+        if messages[-1].role != "user" or not messages[-1].content.strip():
+            raise InvalidQueryError("messages: the last message must be a user's question.")
+        return messages
+
+
+def citation_body(citation: Citation, base_url: str) -> dict[str, Any]:
+    return {
+        "number": citation.number,
+        "document_id": citation.document_id,
+        "chunk_id": citation.chunk_id,
+        "uri": citation.uri,
+        "url": citation_url(citation, base_url),
+        "title": citation.title,
+        "heading_path": list(citation.heading_path),
+        "page": citation.page,
+        "quote": citation.quote,
+        "start": citation.start,
+        "end": citation.end,
+        "score": citation.score,
+    }
+
+
+def citation_url(citation: Citation, base_url: str) -> str:
+    """Where the cited passage can be read, on this server."""
+    return f"{base_url}documents/{citation.document_id}#{citation.chunk_id}"
+
+
+def annotations(answer: Answer, base_url: str) -> list[dict[str, Any]]:
+    """OpenAI's own shape: one annotation for each [n], with its place in the text."""
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {
+                "start_index": mark.start,
+                "end_index": mark.end,
+                "title": mark.citation.title,
+                "url": citation_url(mark.citation, base_url),
+            },
+        }
+        for mark in markers(answer.text, answer.citations)
+    ]
+
+
+def evidence(answer: Answer, collection: str, base_url: str) -> dict[str, Any]:
+    """What an answer carries beyond OpenAI's fields: the citations, and how it came about."""
+    refusal = answer.refusal
+    return {
+        "citations": [citation_body(citation, base_url) for citation in answer.citations],
+        "kb": {
+            "collection": collection,
+            "question": answer.question,
+            "answered_by": answer.answered_by,
+            "degraded_because": answer.degraded_because,
+            "refusal": refusal and {"reason": refusal.reason, "scores": dict(refusal.scores)},
+            "top_score": max((hit.score for hit in answer.hits), default=None),
+        },
+    }

@@ -1,0 +1,93 @@
+"""The one place that knows HTTP: our errors as statuses, in the shape of OpenAI's API."""
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from kb.errors import (
+    AccessDenied,
+    BackendError,
+    ConfigError,
+    DocumentError,
+    DocumentTooLarge,
+    IndexSchemaMismatch,
+    InvalidQueryError,
+    KBError,
+    NotFoundError,
+    UnsupportedFormat,
+)
+
+STATUSES: dict[type[KBError], int] = {
+    InvalidQueryError: 400,
+    AccessDenied: 403,
+    NotFoundError: 404,
+    DocumentTooLarge: 413,
+    UnsupportedFormat: 415,
+    DocumentError: 422,
+    IndexSchemaMismatch: 500,
+    ConfigError: 500,
+    BackendError: 503,
+    KBError: 500,
+}
+"""The status of an error is that of the first of its classes listed here."""
+RETRY_AFTER_S = 5
+
+log = structlog.get_logger(__name__)
+
+
+def status_of(error: KBError) -> int:
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def error_body(message: str, status: int, code: str, param: str | None = None) -> dict[str, Any]:
+    """The error object of OpenAI's API reference (developers' "Errors" page)."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(KBError, _kb_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _kb_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, KBError)
+    status = status_of(error)
+    if status >= 500:
+        log.error("request_failed", code=error.code, reason=error.message)
+    retry = isinstance(error, BackendError) and error.retryable
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if retry else None
+    return JSONResponse(error_body(error.message, status, error.code), status, headers)
+
+
+async def _invalid_request(_: Request, error: Exception) -> JSONResponse:
+    """FastAPI's 422 becomes the 400 that OpenAI's clients know; the first mistake names the field."""
+    assert isinstance(error, RequestValidationError)
+    mistake = error.errors()[0]
+    param = ".".join(str(part) for part in mistake["loc"] if part != "body")
+    message = f"{param}: {mistake['msg']}" if param else mistake["msg"]
+    return JSONResponse(error_body(message, 400, "invalid_request", param or None), 400)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    message = str(error.detail)
+    if error.status_code == 404:
+        message = f"There is no {request.method} {request.url.path} here."
+    body = error_body(message, error.status_code, "http_error")
+    return JSONResponse(body, error.status_code, error.headers)
+
+
+async def _unexpected(_: Request, error: Exception) -> JSONResponse:
+    """A bug of ours: logged whole, and said without details."""
+    log.exception("unexpected_error", exc_info=error)
+    return JSONResponse(
+        error_body("Something went wrong on our side; the log says what.", 500, "internal_error"),
+        500,
+    )

@@ -1,0 +1,38 @@
+"""GET /healthz and /readyz."""
+
+from fastapi import APIRouter, Response
+
+from kb.errors import KBError
+from serving.app.dependencies import ServicesDep
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def live() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def ready(services: ServicesDep, response: Response) -> dict[str, str]:
+    """The parts an answer needs work: catalogue, model and every collection's index. Else 503."""
+    parts = {"catalog": "ok", "embedder": "ok"}
+    try:
+        collections = await services.catalog.collections()
+    except KBError as error:
+        parts["catalog"] = error.message
+        collections = []
+    try:
+        await services.embedder()
+    except KBError as error:
+        parts["embedder"] = error.message
+    for collection in collections:
+        try:
+            await (await services.index(collection.name)).count()
+            parts[f"index {collection.name}"] = "ok"
+        except KBError as error:
+            parts[f"index {collection.name}"] = error.message
+    is_ready = all(state == "ok" for state in parts.values())
+    response.status_code = 200 if is_ready else 503
+    return {"status": "ok" if is_ready else "not ready", **parts}

@@ -1,0 +1,52 @@
+"""The start page, and a readable view of a document that citations link to."""
+
+from html import escape
+from importlib.resources import files
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from kb.types import Chunk, Document
+from serving.app.dependencies import ServicesDep
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+WEB = files("serving") / "web"
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def start_page() -> HTMLResponse:
+    return _page((WEB / "index.html").read_text("utf-8"))
+
+
+@router.get("/documents/{document_id}")
+async def document_page(document_id: str, services: ServicesDep) -> HTMLResponse:
+    """The document's text, passage by passage; `#<chunk id>` is highlighted by the browser."""
+    document = await services.catalog.document(document_id)
+    index = await services.index(document.collection)
+    return _page(render_document(document, await index.chunks(document_id)))
+
+
+def render_document(document: Document, chunks: list[Chunk]) -> str:
+    """Document text is data: everything is escaped."""
+    passages = "\n".join(
+        f'<section id="{escape(chunk.id)}"><h2>{escape(" › ".join(chunk.heading_path))}</h2>'
+        f"<pre>{escape(chunk.text)}</pre></section>"
+        for chunk in chunks
+    )
+    template = (WEB / "document.html").read_text("utf-8")
+    return (
+        template.replace("{{title}}", escape(document.title))
+        .replace("{{uri}}", escape(document.uri))
+        .replace("{{passages}}", passages)
+    )
+
+
+def _page(html: str) -> HTMLResponse:
+    return HTMLResponse(html, headers=SECURITY_HEADERS)

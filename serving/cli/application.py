@@ -1,0 +1,48 @@
+"""Gathers the commands and turns errors into one sentence and an exit status."""
+
+import sys
+
+import typer
+
+from kb.errors import BackendError, KBError
+from serving.cli import (
+    answers,
+    collections,
+    configuration,
+    documents,
+    evaluation,
+    health,
+    ingestion,
+    server,
+)
+from serving.cli.output import errors
+
+COMMAND_WAS_WRONG = 2
+"""Status of a command that can't work as it was given; 1 is: it was right, and it failed."""
+
+app = typer.Typer(
+    name="kb",
+    help="A local knowledge base: indexes your documents and answers questions with citations.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+server.register(app)
+ingestion.register(app)
+answers.register(app)
+app.add_typer(documents.app, name="documents")
+app.add_typer(collections.app, name="collections")
+evaluation.register(app)
+configuration.register(app)
+health.register(app)
+
+
+def main() -> None:
+    try:
+        app()
+    except KBError as error:
+        errors.print(f"[bold red]Error:[/] {error.message}", highlight=False)
+        sys.exit(1 if isinstance(error, BackendError) else COMMAND_WAS_WRONG)
+    except KeyboardInterrupt:
+        errors.print("Stopped. What was finished is kept; the same command goes on from here.")
+        sys.exit(130)

@@ -1,0 +1,70 @@
+"""`kb config`."""
+
+import os
+from typing import Any
+
+import typer
+
+from kb.settings import (
+    CONFIG_FILE_VARIABLE,
+    Settings,
+    config_file,
+    leaves,
+    load_settings,
+    variable_name,
+)
+from serving.cli.output import JsonOption, print_json, print_table
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="config")(config)
+
+
+def config(json: JsonOption = False) -> None:
+    """Print the settings in force, and where each comes from.
+
+    Example: [bold]KB_SERVER__PORT=9000 kb config[/]
+    """
+    rows = list(setting_rows(load_settings()))
+    if json:
+        print_json(
+            [dict(zip(("name", "value", "from", "variable"), row, strict=True)) for row in rows]
+        )
+        return
+    print_table(
+        f"Settings (file: {config_file()}, or the one {CONFIG_FILE_VARIABLE} names)",
+        ["setting", "value", "from", "environment variable"],
+        rows,
+    )
+
+
+def setting_rows(settings: Settings) -> list[tuple[str, str, str, str]]:
+    """Name, value, origin and variable of every setting; secrets are starred."""
+    in_file = _file_values(settings)
+    rows = []
+    for path in leaves(Settings):
+        variable = variable_name(path)
+        if variable in {name.upper() for name in os.environ}:
+            origin = "environment"
+        elif _at(in_file, path) is not None:
+            origin = str(config_file())
+        else:
+            origin = "default"
+        value: Any = settings
+        for name in path:
+            value = getattr(value, name)
+        rows.append((".".join(path), str(value), origin, variable))
+    return rows
+
+
+def _file_values(settings: Settings) -> dict[str, Any]:
+    import tomllib
+
+    file = config_file()
+    return tomllib.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+
+def _at(values: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values

@@ -1,0 +1,33 @@
+"""`kb doctor`."""
+
+import typer
+
+from serving.bootstrap import Services
+from serving.cli.output import JsonOption, print_json, print_table
+from serving.cli.running import run
+from serving.health import Finding, examine
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(json: JsonOption = False) -> None:
+    """Check model, catalogue and index, and whether catalogue and index agree.
+
+    Exit status 1 when something is wrong; each finding says what to do.
+
+    Example: [bold]kb doctor[/]
+    """
+
+    async def action(services: Services) -> list[Finding]:
+        return [finding async for finding in examine(services)]
+
+    findings = run(action)
+    if json:
+        print_json(findings)
+    else:
+        rows = [("wrong" if f.problem else "ok", f.part, f.detail, f.problem) for f in findings]
+        print_table("Health", ["", "part", "detail", "what to do"], rows)
+    if any(finding.problem for finding in findings):
+        raise typer.Exit(1)

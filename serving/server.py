@@ -1,0 +1,81 @@
+"""Runs the API on a socket we opened ourselves, so that every mistake gets a clear sentence."""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from kb.errors import ConfigError
+from kb.settings import ServerSettings
+from serving.app.application import create_app
+from serving.bootstrap import Services
+
+GRACEFUL_SHUTDOWN_S = 10
+
+
+async def serve_api(services: Services, listening: Callable[[str], None]) -> None:
+    """Serves until it is stopped; calls `listening` with the address once requests are answered.
+
+    Raises ConfigError for an address that is not this machine's own, or a port that is taken.
+    """
+    settings = services.settings.server
+    open_socket = listen(settings)
+    config = uvicorn.Config(
+        create_app(services),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+    )
+    with open_socket:
+        host, port = open_socket.getsockname()[:2]
+        server = _AnnouncingServer(config, lambda: listening(f"http://{_bracketed(host)}:{port}"))
+        await server.serve(sockets=[open_socket])
+    if not server.started:
+        raise ConfigError("The server could not start; the log says why.")
+
+
+class _AnnouncingServer(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._listening()
+
+
+def listen(settings: ServerSettings) -> socket.socket:
+    """A listening socket. Without keys only this machine may connect."""
+    if not is_loopback(settings.host):
+        raise ConfigError(
+            f"server.host is {settings.host}, but without keys only this machine may connect: "
+            "use 127.0.0.1, and a tunnel or a proxy that asks who is there."
+        )
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((settings.host, settings.port))
+    except OSError as error:
+        opened.close()
+        raise ConfigError(
+            f"Port {settings.port} of {settings.host} can't be used: {error.strerror}. "
+            "Choose another with KB_SERVER__PORT, or 0 for any."
+        ) from error
+    return opened
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,135 @@
+"""Uploaded files: stored first, then indexed one after another in the background."""
+
+import asyncio
+import shutil
+import unicodedata
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import structlog
+
+from ingestion.progress import SyncProgress
+from ingestion.sources import SKIPPED_PREFIXES
+from kb import ids
+from kb.errors import InvalidQueryError, KBError
+from kb.types import Document, DocumentStatus
+from serving.bootstrap import Services
+from serving.sync import run_sync, upload_source
+
+MAX_NAME_BYTES = 200
+"""File systems allow 255 bytes; the temporary name is a little longer."""
+
+PARTIAL_SUFFIX = ".partial"
+
+log = structlog.get_logger(__name__)
+
+
+class UploadQueue:
+    """Indexes uploads in the order of their arrival; what was not done is done after a restart."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._waiting: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        for collection in await self._services.catalog.collections():
+            folder = self._services.upload_folder(collection.name)
+            if folder.is_dir():
+                for leftover in folder.glob(f".*{PARTIAL_SUFFIX}"):
+                    leftover.unlink()
+                self._waiting.put_nowait((collection.name, ""))
+        self._worker = asyncio.create_task(self._work())
+
+    async def stop(self) -> None:
+        if self._worker:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+
+    async def add(self, name: str, content: BinaryIO, collection: str) -> Document:
+        """Stores a file and queues it; the same name replaces the file that had it.
+
+        The document is pending until the worker comes to it. Raises InvalidQueryError for a name
+        that no file can have.
+        """
+        name = clean_name(name)
+        await self._services.ensure_collection(collection)
+        source = await upload_source(collection, self._services)
+        await self._services.catalog.ensure_source(source.record)
+        size = await asyncio.to_thread(_store, content, Path(source.record.root) / name)
+        document = Document(
+            id=ids.document_id(source.record.id, name),
+            collection=collection,
+            source_id=source.record.id,
+            uri=source.uri(name),
+            title=Path(name).stem,
+            media_type="",
+            size=size,
+            mtime_ns=0,
+            content_hash="",
+            status=DocumentStatus.PENDING,
+        )
+        await self._services.catalog.save_documents([document])
+        self._waiting.put_nowait((collection, name))
+        return document
+
+    async def _work(self) -> None:
+        while True:
+            collection, name = await self._waiting.get()
+            try:
+                source = await upload_source(collection, self._services)
+                await run_sync(source, self._services, SyncProgress(), scope=name, wait=True)
+            except KBError as error:
+                log.error(
+                    "upload_not_indexed",
+                    collection=collection,
+                    code=error.code,
+                    reason=error.message,
+                )
+
+
+async def remove_document(document: Document, services: Services) -> Document | None:
+    """Takes a document out of the index.
+
+    An uploaded file is deleted for good: gives None. A file of a folder is still there, so its row
+    stays as excluded and sync leaves it out until it is retried. Doing it twice is harmless.
+    """
+    index = await services.index(document.collection)
+    upload = await upload_source(document.collection, services)
+    await index.delete([document.id])
+    if document.source_id == upload.record.id:
+        file = Path(upload.record.root) / upload.relative_path(document.uri)
+        await asyncio.to_thread(file.unlink, missing_ok=True)
+        await services.catalog.delete_documents([document.id])
+        return None
+    excluded = replace(document, status=DocumentStatus.EXCLUDED, chunk_count=0, indexed_at=None)
+    await services.catalog.save_documents([excluded])
+    return excluded
+
+
+def clean_name(name: str) -> str:
+    """The last part of a file name, in Unicode's composed form. Raises InvalidQueryError."""
+    name = unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1]).strip()
+    if not name or name.startswith(SKIPPED_PREFIXES) or not name.isprintable():
+        raise InvalidQueryError(
+            f"{name!r} can't be the name of an uploaded file: it must be printable, not empty, and "
+            f"not begin with {' or '.join(SKIPPED_PREFIXES)}."
+        )
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise InvalidQueryError(f"The file name is longer than {MAX_NAME_BYTES} bytes: shorten it.")
+    return name
+
+
+def _store(content: BinaryIO, target: Path) -> int:
+    """Writes beside, then renames: a half-written upload is never indexed. Gives the size in bytes."""
+    partial = target.with_name(f".{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+    try:
+        with partial.open("wb") as file:
+            shutil.copyfileobj(content, file)
+            size = file.tell()
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return size
