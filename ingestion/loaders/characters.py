@@ -39,7 +39,7 @@ _PUNCTUATION = frozenset("，。、；：？！「」『』《》〈〉（）【
 
 # Prices in nats: about -ln(probability) of one character in running text of its own language.
 _ASCII = 2.5
-_KANA, _CYRILLIC, _ACCENTED, _HANGUL = 4.0, 3.5, 5.0, 7.0
+_KANA, _CYRILLIC, _ACCENTED, _HANGUL = 4.0, 3.5, 5.0, 6.5
 _BROKEN = 20.0
 
 
