@@ -34,10 +34,9 @@ _MODULE_LINE = re.compile(
 _ADMONITION = re.compile(r"[ \t]*:{3,}[ \t]*(?:[A-Za-z]+)?[ \t]*(.*)$")
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _JSX_COMMENT = re.compile(r"^[ \t]*\{/\*.*?\*/\}[ \t]*$", re.MULTILINE | re.DOTALL)
-_JSX_TAB_VALUE = re.compile(r"""<TabItem\s+value=["']([^"']+)["']""")
-_TAG = re.compile(r"</?[A-Z][A-Za-z.]*[a-z][A-Za-z.]*(?:\s(?:[^<>]|=>)*)?/?>")
-_JSX_LABEL = re.compile(r"""\b(?:label|title|summary)=["']([^"']+)["']""")
 _TAB_VALUE = re.compile(r"""<TabItem\s+value=["']([^"']+)["']""")
+_JSX_TAG = re.compile(r"</?[A-Z][A-Za-z.]*[a-z][A-Za-z.]*(?:\s(?:[^<>]|=>)*)?/?>")
+_JSX_LABEL = re.compile(r"""\b(?:label|title|summary)=["']([^"']+)["']""")
 _TAG = re.compile(r"</?([A-Za-z][A-Za-z0-9-]*)[^>]*>")
 
 MAX_LINE = 1_000_000
