@@ -47,7 +47,7 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
     server, _, _ = postgresql_server.rpartition("/")
     _execute(postgresql_server, f"CREATE DATABASE {name}")
     yield f"{server}/{name}"
-    _execute(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)")
+    _execute(postgresql_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def _execute(url: str, statement: str) -> None:

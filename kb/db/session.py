@@ -199,6 +199,7 @@ def _postgresql_engine(url: URL, lock_timeout_s: float) -> AsyncEngine:
             "server_settings": {
                 "application_name": "kb",
                 "lock_timeout": str(int(lock_timeout_s * 1000)),
+                "jit": "off",  # compiling costs more than any statement of ours
             },
         },
     )

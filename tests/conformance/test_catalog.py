@@ -103,7 +103,7 @@ async def test_an_unknown_collection_is_an_error_that_names_those_there_are(
         await catalog.collection("docs")
     await catalog.ensure_collection("b-1")
     await catalog.ensure_collection("a")
-    with pytest.raises(NotFoundError, match="'docs'.*There are: a, b-1"):
+    with pytest.raises(NotFoundError, match=r"'docs'.*There are: a, b-1"):
         await catalog.collection("docs")
 
 
@@ -317,7 +317,7 @@ async def test_a_stream_brings_all_documents_of_a_source_and_lets_others_write(
 ) -> None:
     saved = many(2 * STREAM_PAGE + 1)
     await filled.save_documents(saved)
-    streamed = []
+    streamed: list[Document] = []
     async for document in filled.document_stream("s1"):
         if not streamed:  # a write in the midst of the reading
             await filled.save_documents([replace(saved[-1], title="changed")])
