@@ -9,8 +9,6 @@ from pathlib import Path
 
 from filelock import AsyncFileLock
 from ingestion.parsing import ProcessParser
-from retrieval.embedders.e5_model import ensure_model
-from retrieval.embedders.e5_onnx import E5OnnxEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
 from retrieval.lance_store import LanceStore
 from retrieval.mapping import MAPPING_VERSION
@@ -24,6 +22,8 @@ from kb.ids import check_collection_name
 from kb.ports import Catalog, ChunkIndex, Embedder, IndexStore, Parser
 from kb.settings import Settings
 from kb.types import Generation, IndexSchema
+from retrieval.embedders.e5_model import ensure_model
+from retrieval.embedders.e5_onnx import E5OnnxEmbedder
 
 DEFAULT_COLLECTION = "default"
 

@@ -46,7 +46,7 @@ async def _part(name: str, look: Callable[[], Awaitable[str]]) -> Finding:
 
 
 async def _compare(collection: str, services: Services) -> AsyncIterator[Finding]:
-    """Documents missing from the index, orphaned in it, or with another number of chunks."""
+    """Documents with a wrong number of chunks in the index, and chunks of no indexed document."""
     part = f"collection {collection}"
     try:
         index = await services.index(collection)
@@ -54,23 +54,22 @@ async def _compare(collection: str, services: Services) -> AsyncIterator[Finding
     except KBError as error:
         yield Finding(part, "", error.message)
         return
-    rows = await services.catalog.documents(collection=collection)
-    expected = {d.id: d for d in rows if d.status is DocumentStatus.INDEXED}
+    documents = await services.catalog.documents(collection=collection)
+    expected = {d.id: d.chunk_count for d in documents if d.status is DocumentStatus.INDEXED}
+    names = {d.id: d.uri for d in documents}
     chunks = sum(len(chunk_ids) for chunk_ids in indexed.values())
     yield Finding(part, f"{len(expected)} documents, {chunks} chunks in the index")
-    for document in expected.values():
-        found = len(indexed.get(document.id, ()))
-        if found != document.chunk_count:
-            yield Finding(
-                part,
-                document.uri,
-                f"has {found} of {document.chunk_count} chunks: `kb documents retry {document.id}`",
-            )
-    known = {d.id for d in rows if d.status is not DocumentStatus.PENDING}
-    for document_id in sorted(indexed.keys() - expected.keys()):
-        if document_id in known or document_id not in {d.id for d in rows}:
-            yield Finding(
-                part,
-                document_id,
-                "is in the index but not in the catalogue as indexed: ingest its source again",
-            )
+    for document_id in sorted(expected.keys() | indexed.keys()):
+        wanted, there = expected.get(document_id, 0), len(indexed.get(document_id, ()))
+        if wanted == there:
+            continue
+        remedy = (
+            f"kb documents retry {document_id}"
+            if document_id in names
+            else "ingest its folder again"
+        )
+        yield Finding(
+            part,
+            names.get(document_id, document_id),
+            f"{there} chunks are in the index, {wanted} should be: {remedy}",
+        )

@@ -33,9 +33,7 @@ async def ingest_path(
     A path below a folder that is already a source brings only that part up to date; sources below
     the path are brought up to date too. Raises ConfigError when there is no such path, BackendError.
     """
-    path = path.expanduser().resolve()
-    if not path.exists():
-        raise ConfigError(f"{path} does not exist.")
+    path = await asyncio.to_thread(_existing, path)
     records = await services.catalog.sources(collection)
     record, scope = _record_for(path, collection, records)
     await run_sync(_source(record, records), services, progress, scope)
@@ -86,6 +84,13 @@ async def upload_source(collection: str, services: Services) -> FolderSource:
     return FolderSource(upload_record(collection, folder))
 
 
+def _existing(path: Path) -> Path:
+    absolute = path.expanduser().resolve()
+    if not absolute.exists():
+        raise ConfigError(f"{absolute} does not exist.")
+    return absolute
+
+
 def _record_for(
     path: Path, collection: str, records: list[SourceRecord]
 ) -> tuple[SourceRecord, str]:
@@ -97,9 +102,9 @@ def _record_for(
         if record.kind == FOLDER and path.is_relative_to(record.root):
             scope = path.relative_to(record.root).as_posix()
             return record, "" if scope == "." else scope
-    if path.is_dir():
-        return folder_record(collection, path), ""
-    return folder_record(collection, path.parent), path.name
+    if path.is_file():
+        return folder_record(collection, path.parent), path.name
+    return folder_record(collection, path), ""
 
 
 def _source(record: SourceRecord, records: list[SourceRecord]) -> FolderSource:

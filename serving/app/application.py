@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 
 from serving.app.chat.router import router as chat
 from serving.app.documents.router import router as documents
@@ -45,4 +46,5 @@ def create_app(services: Services) -> FastAPI:
     install_error_handlers(app)
     for router in (chat, models, embeddings, search, documents, health, page):
         app.include_router(router)
+    app.mount("/web", StaticFiles(packages=[("serving", "web")]))
     return app

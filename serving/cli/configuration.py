@@ -1,6 +1,7 @@
 """`kb config`."""
 
 import os
+import tomllib
 from typing import Any
 
 import typer
@@ -40,7 +41,7 @@ def config(json: JsonOption = False) -> None:
 
 def setting_rows(settings: Settings) -> list[tuple[str, str, str, str]]:
     """Name, value, origin and variable of every setting; secrets are starred."""
-    in_file = _file_values(settings)
+    in_file = _file_values()
     rows = []
     for path in leaves(Settings):
         variable = variable_name(path)
@@ -57,9 +58,7 @@ def setting_rows(settings: Settings) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def _file_values(settings: Settings) -> dict[str, Any]:
-    import tomllib
-
+def _file_values() -> dict[str, Any]:
     file = config_file()
     return tomllib.loads(file.read_text("utf-8")) if file.is_file() else {}
 

@@ -25,7 +25,6 @@ router = APIRouter(prefix="/v1/documents", tags=["documents"])
 @router.post("", status_code=202)
 async def upload(
     file: UploadFile,
-    services: ServicesDep,
     uploads: UploadsDep,
     collection: Annotated[str, Form()] = DEFAULT_COLLECTION,
 ) -> DocumentBody:
