@@ -14,12 +14,12 @@ import regex
 from kb.errors import InvalidQueryError
 from serving.question_words import content_terms
 
-# "Leaning": what the signs of a follow-up are. Each pattern is a fact about English or Chinese.
+# The signs of a follow-up. Each pattern is a fact about English or Chinese.
 _LEAD: Final = regex.compile(
-    r"""\s*(?:(?:ok(?:ay)?|thanks|thank\ you|great|good|好的?|谢谢)[,.!，。！]\s*)?
-        (?:and|but|or|so|then|also|plus|what\ about|how\ about|what\ if|what\ else|anything\ else|same\ for
-         |那么?(?![个些里边种次天年位时]|[^呢？?]{0,8}的是)|还有|以及|而(?!且)|另外|然后|如果是|换成|那要是)
-        (?:\b|(?<=\p{Han}))[,，\s]*""",
+    r"""\A\s*(?:(?:ok(?:ay)?|thanks|thank\ you|great|good|好的?|谢谢)\s*[,.!，。！]\s*)?
+        (?:(?:and|but|or|so|then|also|plus|what\ about|how\ about|what\ if|what\ else|anything\ else|same\ for)\b
+         |那么|那(?![个些里边种次天年位时是])|还有(?!什么|哪)|以及|而(?!且)|另外|然后|换成)
+        [,，\s]*""",
     regex.VERBOSE | regex.IGNORECASE,
 )
 _ONLY_ASKS: Final = regex.compile(r"呢\s*[？?]*\s*$")
@@ -35,7 +35,23 @@ _POSSESSIVE: Final = regex.compile(
     regex.IGNORECASE,
 )
 _AT_THE_END: Final = regex.compile(r"\b(?:that|there|one|so|her)\s*[?.!]*\s*$", regex.IGNORECASE)
-_THAT_FIRST: Final = regex.compile(r"\bthat\b", regex.IGNORECASE)
+_THAT: Final = regex.compile(r"\bthat\b", regex.IGNORECASE)
+_ASKS: Final = regex.compile(
+    r"\b(?:what|which|who|whom|whose|when|where|why|how|is|are|was|were|do|does|did|can|could|will|would|should)\b"
+    r"|什么|怎么|怎样|如何|多少|为何|哪|谁|几|吗|是不是|有没有",
+    regex.IGNORECASE,
+)
+_HAN: Final = regex.compile(r"\p{Han}")
+_PREPOSITION: Final = regex.compile(
+    r"(on|in|for|with|under|from|to|at|by|via|using) [\w.+# -]+", regex.IGNORECASE
+)
+# "在 Linux 上": a place in Chinese; "Windows 上" or "Windows": another one.
+_LOCATED: Final = regex.compile(r"(在\s*)[^\s，。？]+?(\s*[上里中下])")
+_LOCATION: Final = regex.compile(
+    r"在?\s*([\w.+#-]*[A-Za-z][\w.+# -]*?|\p{Han}+(?=[上里中下]))\s*[上里中下]?"
+)
+_BRACKETS: Final = regex.compile(r"\\?\[\d+\\?\]")
+_FULL_NAME: Final = regex.compile(r"\p{Lu}[\p{L}.'-]*\p{L}(?:\s+\p{Lu}[\p{L}.'-]*\p{L})*")
 # "Is it possible to", "how long does it take to": nothing is meant by this "it".
 _MEANS_NOTHING: Final = regex.compile(
     r"\b(?:is|was|will) it (?:possible|necessary|safe|ok|okay|legal|true|better|worth|that|who|called)\b"
@@ -52,8 +68,10 @@ _PERSON_OR_PLACE: Final = regex.compile(
 )
 
 _FEW_TERMS: Final = 2
+_FEW_CHINESE_TERMS: Final = 3
 """A question with at most this many content terms may be about what was just talked of."""
-_ANSWER_CHARACTERS: Final = 80
+_FRAGMENT_TERMS: Final = 6
+_REPLY_CHARACTERS: Final = 80
 
 _SMALL_TALK: Final = regex.compile(
     r"""(?:[\s\p{P}\p{S}]*(?:
@@ -108,15 +126,48 @@ def last_question(messages: Sequence[Message], turns: int) -> Asked:
     history = _turns(messages)[-turns:]
     if not history:
         raise InvalidQueryError("There is no question: the messages have none from the user.")
-    topic, answer = "", ""
+    text = history[-1][0]
+    topic = Topic()
     for question, reply in history[:-1]:
         if not is_small_talk(question):
-            topic, answer = _joined(topic, answer, question), reply
-    text = history[-1][0]
+            topic = topic.after(question, reply)
     leaning = leans_on_context(text)
-    if not topic or leaning is Leaning.NO:
+    if not topic.question or leaning is Leaning.NO:
         return Asked(text)
-    return Asked(text, _in_context(topic, answer, text), leans=leaning is Leaning.YES)
+    return Asked(text, topic.with_question(text), leans=leaning is Leaning.YES)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a conversation is about: a question that stands alone, the last one that leant on it,
+    and the last reply."""
+
+    question: str = ""
+    follow_up: str = ""
+    reply: str = ""
+
+    def after(self, question: str, reply: str) -> "Topic":
+        if not self.question or leans_on_context(question) is not Leaning.YES:
+            return Topic(question, "", reply)
+        changed = _substituted(self.question, question)
+        if changed:
+            return Topic(changed, "", reply)
+        return Topic(self._subject(question), question, reply)
+
+    def with_question(self, question: str) -> str:
+        """The question put together with what it leans on."""
+        changed = _substituted(self.question, question)
+        if changed:
+            return changed
+        both_fragments = _fragment(question) and _fragment(self.follow_up)
+        parts = [self._subject(question), "" if both_fragments else self.follow_up, question]
+        return " ".join(part for part in parts if part)
+
+    def _subject(self, question: str) -> str:
+        """The question talked about, and for "when did he die?" whom the reply named."""
+        if not self.reply or not _PERSON_OR_PLACE.search(question):
+            return self.question
+        return f"{self.question} {_named_in(self.reply, self.question)}".rstrip()
 
 
 def is_small_talk(text: str) -> bool:
@@ -126,18 +177,23 @@ def is_small_talk(text: str) -> bool:
 
 def leans_on_context(question: str) -> Leaning:
     """Whether a question needs what was said before to be understood."""
-    if _LEAD.match(question) and len(content_terms(question)) <= 6:
+    rest = _LEAD.sub("", question, count=1)
+    said = content_terms(rest)
+    if not said or _fragment(question) or _refers_back(_MEANS_NOTHING.sub(" ", rest)):
         return Leaning.YES
-    if not content_terms(question) or _is_fragment(question):
-        return Leaning.YES
-    if _refers_back(_MEANS_NOTHING.sub(" ", question)):
-        return Leaning.YES
-    return Leaning.MAYBE if len(content_terms(question)) <= _FEW_TERMS else Leaning.NO
+    few = _FEW_CHINESE_TERMS if _HAN.search(rest) else _FEW_TERMS
+    named = _NAME.search(rest, pos=1) or _POSSESSIVE.search(rest)
+    return Leaning.MAYBE if rest != question or (len(said) <= few and not named) else Leaning.NO
 
 
-def _is_fragment(question: str) -> bool:
-    """ "Windows 上呢？" asks by its last character alone."""
-    return bool(_ONLY_ASKS.search(question)) and len(content_terms(question)) <= 4
+def _fragment(question: str) -> str:
+    """What a follow-up such as "and on Windows?" or "那石桥镇呢？" asks about, "" for whole questions."""
+    rest = _LEAD.sub("", question, count=1)
+    asks_only = _ONLY_ASKS.search(rest)
+    rest = _ONLY_ASKS.sub("", rest).strip(" ?？。.!！")
+    led = len(rest) < len(question.strip(" ?？。.!！"))
+    whole = _ASKS.search(rest) and not asks_only
+    return rest if led and not whole and len(content_terms(rest)) <= _FRAGMENT_TERMS else ""
 
 
 def _refers_back(question: str) -> bool:
@@ -151,7 +207,7 @@ def _refers_back(question: str) -> bool:
         match = pattern.search(question)
         if match and not _overlaps(match, possessive) and not _own_clause(question, match.start()):
             return True
-    that = _THAT_FIRST.search(question)
+    that = _THAT.search(question)
     return that is not None and not content_terms(question[: that.start()])
 
 
@@ -167,39 +223,32 @@ def _own_clause(question: str, at: int) -> bool:
 
 def _has_noun(before: str) -> bool:
     """A name, or more words than a verb alone."""
-    words = before.split(" ", 1)
-    named = len(words) > 1 and _NAME.search(words[1])
-    return bool(named) or len(content_terms(before)) >= 2
+    return bool(_NAME.search(before, pos=1)) or len(content_terms(before)) >= 2
 
 
-def _in_context(topic: str, answer: str, question: str) -> str:
-    if _PERSON_OR_PLACE.search(question) and answer:
-        topic = f"{topic} {_who_or_what(topic, answer)}".rstrip()
-    return _joined_text(topic, question)
+# --- Putting together -----------------------------------------------------------------------------
 
 
-def _joined(topic: str, answer: str, question: str) -> str:
-    """What the conversation is about after this question."""
-    if not topic or leans_on_context(question) is not Leaning.YES:
-        return question
-    return _in_context(topic, answer, question)
+def _substituted(topic: str, question: str) -> str:
+    """ "install it on Linux?" with "and on Windows?": the new place in the old question, or ""."""
+    fragment = _fragment(question)
+    english = _PREPOSITION.fullmatch(fragment)
+    if english:
+        old = regex.compile(rf"\b{english[1]} (?:the )?[\w.+#-]+(?= *[?？.]*$)", regex.IGNORECASE)
+        return old.sub(lambda _: fragment, topic) if old.search(topic) else ""
+    chinese = _LOCATION.fullmatch(fragment)
+    if chinese and _LOCATED.search(topic):
+        return _LOCATED.sub(lambda old: f"{old[1]}{chinese[1]}{old[2]}", topic, count=1)
+    return ""
 
 
-def _joined_text(topic: str, question: str) -> str:
-    return f"{topic} {question}"
-
-
-def _who_or_what(topic: str, answer: str) -> str:
-    """Names the answer begins with; in Chinese, where names can't be told, its first words."""
-    first = _BRACKETS.sub("", answer).strip().split("\n", 1)[0][:_ANSWER_CHARACTERS]
-    if regex.search(r"\p{Han}", first):
+def _named_in(reply: str, question: str) -> str:
+    """Names a reply begins with; in Chinese, where they can't be told, its first sentence."""
+    first = _BRACKETS.sub("", reply).strip().split("\n", 1)[0][:_REPLY_CHARACTERS]
+    if _HAN.search(first):
         return regex.split(r"[。！？；]", first)[0]
-    names = [name for name in _NAMES.findall(first) if name not in topic]
-    return ", ".join(names)
-
-
-_BRACKETS: Final = regex.compile(r"\\?\[\d+\\?\]")
-_NAMES: Final = regex.compile(r"\p{Lu}[\p{L}.'-]+(?:\s+\p{Lu}[\p{L}.'-]+)*")
+    names = [name for name in _FULL_NAME.findall(first) if content_terms(name)]
+    return ", ".join(name for name in names if name not in question)
 
 
 def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
