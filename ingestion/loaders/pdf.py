@@ -15,10 +15,10 @@ from ingestion.loaders.limits import LoadLimits
 from ingestion.loaders.pdf_layout import (
     Group,
     across_pages,
-    body_size,
     grouped,
     heading_key,
     laid_out,
+    typography,
     vocabulary_of,
     without_running_lines,
 )
@@ -38,7 +38,8 @@ _NAMED_PAGES = 10
 # What programs write as title when nobody gave one.
 _PROGRAM_PREFIX = re.compile(r"^(microsoft (word|powerpoint|excel) - |print: )", re.IGNORECASE)
 _NO_TITLE = re.compile(
-    r"untitled.*|\(?anonymous\)?|document\d*|powerpoint presentation|slide \d+|.*\.(docx?|pptx?|xlsx?|indd|tex|dvi|qxd|pdf|ps)",
+    r"untitled.*|\(?anonymous\)?|document\d*|powerpoint presentation|slide \d+"
+    r"|.*\.(docx?|pptx?|xlsx?|indd|tex|dvi|qxd|pdf|ps)",
     re.IGNORECASE,
 )
 
@@ -68,10 +69,11 @@ def load(path: Path, limits: LoadLimits) -> ParsedDocument:
         title = document.get_metadata_value("Title")
     finally:
         document.close()
-    body = body_size(pages.lines)
     groups = list(_groups(pages))
-    blocks = tuple(laid_out(across_pages(groups, body), body, outline, vocabulary_of(pages.lines)))
-    titles = (_sensible(title), _largest_on_first_page(groups, body, blocks))
+    style = typography(groups, outline)
+    whole = across_pages(groups, style.body)
+    blocks = tuple(laid_out(whole, style, vocabulary_of(pages.lines)))
+    titles = (_sensible(title), _largest_on_first_page(blocks))
     return ParsedDocument(title_of(path, *titles), blocks, PDF.media_type, tuple(_warnings(pages)))
 
 
@@ -212,7 +214,7 @@ def _sensible(title: str) -> str:
     return "" if len(title) < 3 or _NO_TITLE.fullmatch(title) else title
 
 
-def _largest_on_first_page(groups: Sequence[Group], body: float, blocks: Sequence[Block]) -> str:
+def _largest_on_first_page(blocks: Sequence[Block]) -> str:
     """The largest heading on page 1, which is the title of most papers and manuals."""
-    first_page = [block for block in blocks if block.page == 1 and block.kind is BlockKind.HEADING]
-    return min(first_page, key=lambda block: block.level).text if first_page else ""
+    headings = [block for block in blocks if block.page == 1 and block.kind is BlockKind.HEADING]
+    return min(headings, key=lambda block: block.level).text if headings else ""

@@ -4,12 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ingestion.loaders.blocks import bullet_list, heading, one_line, paragraph
 from ingestion.loaders.pdf_lines import Line
 from kb.types import Block
 
-_MARGIN = 0.12
+_MARGIN = 0.09
 """Share of the page's height at its top and bottom where running lines are looked for."""
 _REPEATED_ON = 0.5
 _FEWEST_PAGES = 3
@@ -28,16 +29,24 @@ _SHORT_LINE = 0.8
 """A line that fills less than this share of its paragraph's width may be its last."""
 
 _DIGITS = re.compile(r"\d+")
+_LABELLED = r"(?:page|seite|p\.)\s*\d+(?:\s*(?:/|of|von)\s*\d+)?|第\s*\d+\s*页(?:\s*[,，/]?\s*共\s*\d+\s*页)?"
+_LABELLED_PAGE_NUMBER = re.compile(_LABELLED, re.IGNORECASE)
 _PAGE_NUMBER = re.compile(
-    r"(page|seite|p\.)?[\s\-–—|·]*(\d+|[ivxlc]+)[\s\-–—|·]*((/|of|von)\s*\d+)?|第\s*\d+\s*页(\s*共\s*\d+\s*页)?",
-    re.IGNORECASE,
+    rf"{_LABELLED}|[\-–—|·\s]*(?:\d+|[ivxlc]+)[\-–—|·\s]*(?:(?:/|of|von)\s*\d+)?", re.IGNORECASE
 )
 _BULLET = re.compile(r"[•‣◦▪●○■□➢✓*–-]\s+|\uf0b7\s*|\uf0a7\s*")
 _NUMBERED = re.compile(
-    r"(\(?\d{1,3}[.)、]|\(?[a-zA-Z][.)]|[（(][一二三四五六七八九十]+[)）])\s*(?=\S)"
+    r"(?:\(?\d{1,3}[.)、]|\(?[a-z]\))\s+(?=\S)|[（(][一二三四五六七八九十]+[)）]|[一二三四五六七八九十]+、"
 )
 _SENTENCE_END = re.compile(r"[.!?:;。！？：；…][\"'”’)\]）」』]*$")
 _CJK = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
+_SLACK = 3
+"""Characters more than the next word that must fit before a line end counts as meant."""
+_LEADERS = re.compile(r"(?:\s*[.…·]){4,}\s*")
+_PRIVATE = re.compile("[\ue000-\uf8ff]")
+"""Symbols of fonts of their own; nobody can say which."""
+_MOST_BOLD = 0.4
+"""Where more of the text is bold, bold does not make a heading."""
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
@@ -64,8 +73,6 @@ def without_running_lines(
     pages: Sequence[list[Line]], heights: Sequence[float]
 ) -> list[list[Line]]:
     """The pages without the lines that most of them repeat at the same place, and page numbers."""
-    if len(pages) < _FEWEST_PAGES:
-        return list(pages)
     places = Counter(
         place
         for lines, height in zip(pages, heights, strict=True)
@@ -73,8 +80,9 @@ def without_running_lines(
     )
     needed = max(_FEWEST_PAGES, _REPEATED_ON * len(pages) / 2)
     running = {place for place, count in places.items() if count >= needed}
+    numbers = _PAGE_NUMBER if len(pages) > 1 else _LABELLED_PAGE_NUMBER
     return [
-        [line for line in lines if not _is_running(line, height, running)]
+        [line for line in lines if not _is_running(line, height, running, numbers)]
         for lines, height in zip(pages, heights, strict=True)
     ]
 
@@ -87,10 +95,12 @@ def _place(line: Line, height: float) -> tuple[str, int]:
     return _DIGITS.sub("#", line.text), round(20 * line.top / height)
 
 
-def _is_running(line: Line, height: float, running: set[tuple[str, int]]) -> bool:
+def _is_running(
+    line: Line, height: float, running: set[tuple[str, int]], numbers: re.Pattern[str]
+) -> bool:
     if not _in_margin(line, height):
         return False
-    return _place(line, height) in running or bool(_PAGE_NUMBER.fullmatch(line.text))
+    return _place(line, height) in running or bool(numbers.fullmatch(line.text))
 
 
 # --- Groups -----------------------------------------------------------------------------------
@@ -110,7 +120,13 @@ def grouped(lines: Iterable[Line]) -> Iterator[Group]:
 
 def _continues(group: Sequence[Line], line: Line) -> bool:
     last = group[-1]
-    if line.upright != last.upright or line.bold != last.bold and len(group) == 1 and last.bold:
+    if line.upright != last.upright:
+        return False
+    if (
+        last.bold != line.bold
+        and all(member.bold == last.bold for member in group)
+        and not _is_same_row(last, line)
+    ):
         return False
     if abs(line.size - last.size) > _SAME_SIZE * max(line.size, last.size) and not _is_same_row(
         last, line
@@ -150,19 +166,33 @@ def _is_item(text: str) -> bool:
 # --- Text -------------------------------------------------------------------------------------
 
 
-def joined(lines: Sequence[str], vocabulary: frozenset[str]) -> str:
-    """One flowing text: words cut at line ends made whole, no spaces between Chinese characters."""
-    text = ""
-    for line in lines:
-        if not text:
-            text = line
-        elif text.endswith("-") and line[:1].islower() and text[-2:-1].isalpha():
-            text = _without_hyphen(text, line, vocabulary)
-        elif _CJK.match(text[-1]) and _CJK.match(line):
-            text += line
+def joined(lines: Sequence[Line], vocabulary: frozenset[str]) -> str:
+    """One flowing text: words cut at line ends made whole, no spaces between Chinese characters.
+
+    A line end stays where the next word would still have fitted: it was meant (rows of a table
+    without rules, addresses).
+    """
+    right = max(line.right for line in lines)
+    text = _LEADERS.sub(" ... ", lines[0].text)
+    for last, line in pairwise(lines):
+        following = _LEADERS.sub(" ... ", line.text)
+        if text.endswith("-") and following[:1].islower() and text[-2:-1].isalpha():
+            text = _without_hyphen(text, following, vocabulary)
+        elif not _is_same_row(last, line) and _would_have_fitted(last, line, right):
+            text += f"\n{following}"
+        elif _CJK.match(text[-1:]) and _CJK.match(following):
+            text += following
         else:
-            text = f"{text} {line}"
+            text = f"{text} {following}"
     return text
+
+
+def _would_have_fitted(last: Line, line: Line, right: float) -> bool:
+    if line.page != last.page or line.top < last.top:
+        return False
+    first_word = line.text[:1] if _CJK.match(line.text) else line.text.split(maxsplit=1)[0]
+    character = (line.right - line.left) / max(len(line.text), 1)
+    return last.right + (len(first_word) + _SLACK) * character < right
 
 
 def _without_hyphen(text: str, line: str, vocabulary: frozenset[str]) -> str:
@@ -210,51 +240,60 @@ def _is_large(group: Group, body: float) -> bool:
     return upright and words and length <= _LONGEST_HEADING and group.size >= body * _HEADING_SIZE
 
 
+@dataclass(frozen=True, slots=True)
+class Typography:
+    """What tells headings from text in one document. `outline` gives a level by (key, page)."""
+
+    body: float
+    levels: Mapping[float, int]
+    bold_means_heading: bool
+    outline: Mapping[tuple[str, int], int]
+
+    def level(self, group: Group, text: str) -> int:
+        """1 to 6 for a heading, else 0. The outline knows best; then size; then a short bold line."""
+        if level := self.outline.get((heading_key(text), group.lines[0].page)):
+            return level
+        if _is_large(group, self.body):
+            return self.levels.get(float(round(group.size)), 4)
+        is_short = len(text) <= _LONGEST_HEADING / 2 and len(group.lines) <= 2
+        starts_well = text[:1].isalnum() and not _SENTENCE_END.search(text)
+        if self.bold_means_heading and group.bold and is_short and starts_well:
+            return min(max(self.levels.values(), default=0) + 1, 6)
+        return 0
+
+
+def typography(groups: Iterable[Group], outline: Mapping[tuple[str, int], int]) -> Typography:
+    flowing = [group for group in groups if not group.table]
+    lines = [line for group in flowing for line in group.lines]
+    body = body_size([lines])
+    bold = sum(len(line.text) for line in lines if line.bold)
+    few_are_bold = bold < _MOST_BOLD * sum(len(line.text) for line in lines)
+    return Typography(body, heading_levels(flowing, body), few_are_bold, outline)
+
+
 def laid_out(
-    groups: Iterable[Group],
-    body: float,
-    outline: Mapping[tuple[str, int], int],
-    vocabulary: frozenset[str],
+    groups: Iterable[Group], style: Typography, vocabulary: frozenset[str]
 ) -> Iterator[Block]:
-    """Blocks in the order of `groups`. `outline` gives a level by (heading's key, page)."""
-    groups = list(groups)
-    levels = heading_levels((g for g in groups if g.lines and not g.table), body)
+    """Blocks in the order of `groups`."""
     items: list[str] = []
     page = 0
     for group in groups:
-        text = "" if group.table else joined([line.text for line in group.lines], vocabulary)
-        is_item = bool(_BULLET.match(text))
-        if items and (not is_item or group.lines[0].page != page):
+        text = "" if group.table else joined(group.lines, vocabulary)
+        bullet = _BULLET.match(text)
+        text = _PRIVATE.sub("", text[bullet.end() :] if bullet else text).strip()
+        if items and (not bullet or group.lines[0].page != page):
             yield bullet_list(items, page)
             items = []
-        page = group.lines[0].page if group.lines else page
+        page = group.lines[0].page
         if group.table:
             yield from group.table
-        elif is_item:
-            items.append("- " + one_line(_BULLET.sub("", text, count=1)))
-        else:
-            level = _level(group, text, body, levels, outline)
+        elif bullet and text:
+            items.append(f"- {one_line(text)}")
+        elif text:
+            level = style.level(group, text)
             yield heading(text, level, page) if level else paragraph(text, page)
     if items:
         yield bullet_list(items, page)
-
-
-def _level(
-    group: Group,
-    text: str,
-    body: float,
-    levels: Mapping[float, int],
-    outline: Mapping[tuple[str, int], int],
-) -> int:
-    """1 to 6 for a heading, else 0. The outline knows best; then size; then a short bold line."""
-    if level := outline.get((heading_key(text), group.lines[0].page)):
-        return level
-    if _is_large(group, body):
-        return levels.get(float(round(group.size)), 4)
-    is_short = len(text) <= _LONGEST_HEADING / 2 and len(group.lines) <= 2
-    if group.bold and is_short and text[:1].isalnum() and not _SENTENCE_END.search(text):
-        return min(max(levels.values(), default=0) + 1, 6)
-    return 0
 
 
 def heading_key(text: str) -> str:

@@ -5,6 +5,7 @@ sorting by place breaks columns more often than it mends anything.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -123,6 +124,7 @@ def _box(textpage: Any, view: View, index: int) -> tuple[float, float, float, fl
 
 
 _BOLD_WEIGHT = 600
+_BOLD_NAME = re.compile(rb"bold|-bd|black|heavy|medi\b|demi|cmbx|simhei", re.IGNORECASE)
 _FONT_NAME_BYTES = 128
 
 
@@ -137,6 +139,4 @@ def _is_bold(textpage: Any, index: int) -> bool:
     name = ctypes.create_string_buffer(_FONT_NAME_BYTES)
     flags = ctypes.c_int()
     length = pdfium.FPDFText_GetFontInfo(textpage.raw, index, name, _FONT_NAME_BYTES, flags)
-    return 0 < length <= _FONT_NAME_BYTES and (
-        b"bold" in name.value.lower() or b"-bd" in name.value.lower()
-    )
+    return 0 < length <= _FONT_NAME_BYTES and bool(_BOLD_NAME.search(name.value))

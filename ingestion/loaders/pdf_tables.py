@@ -6,11 +6,12 @@ lines of text, one a row, which searches as well. pdfplumber finds more, at 1/15
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from ingestion.loaders.blocks import one_line, table_blocks
+from ingestion.loaders.blocks import one_line, paragraph, table_blocks
 from ingestion.loaders.pdf_lines import Line, View
-from kb.types import Block
+from kb.types import Block, BlockKind
 
 _MAX_PATHS = 3000
 """A page with more is a drawing or a map."""
@@ -71,10 +72,9 @@ def _rules(page: Any) -> tuple[list[Rule], list[Rule]]:
 
     horizontal: list[Rule] = []
     vertical: list[Rule] = []
-    paths = 0
-    for path in page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_PATH], max_depth=1):
-        paths += 1
-        if paths > _MAX_PATHS:
+    paths = page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_PATH], max_depth=1)
+    for number, path in enumerate(paths):
+        if number > _MAX_PATHS:
             return [], []
         for (x1, y1), (x2, y2) in _segments(path):
             if abs(y1 - y2) <= _STRAIGHT and abs(x1 - x2) >= _SHORTEST:
@@ -175,23 +175,36 @@ def _table(
     if len(xs) < 3 or len(ys) < 3 or len(xs) * len(ys) > _MAX_CELLS:
         return None
     cells = _cell_texts(textpage, xs, ys, rows, columns)
-    blocks = tuple(table_blocks(cells[0], cells[1:], lines[0].page))
+    blocks = tuple(_blocks(cells, lines[0].page))
+    if not any(block.kind is BlockKind.TABLE for block in blocks):
+        return None  # a frame around text
     left, top = view.place(xs[0], ys[0])
     right, bottom = view.place(xs[-1], ys[-1])
     table = Table(left, top, right, bottom, blocks)
     return table if _holds_its_text(table, lines) else None
 
 
+def _blocks(rows: list[list[str]], page: int) -> Iterator[Block]:
+    """Captions (a single cell at the top), then the table without its blank rows and columns."""
+    filled = [row for row in rows if any(row)]
+    while filled and len(set(filter(None, filled[0]))) == 1:
+        yield paragraph(next(filter(None, filled.pop(0))), page)
+    used = [column for column in range(len(rows[0])) if any(row[column] for row in filled)]
+    if len(used) > 1 and len(filled) > 1:
+        table = [[row[column] for column in used] for row in filled]
+        yield from table_blocks(table[0], table[1:], page)
+
+
 def _cell_texts(
     textpage: Any, xs: list[float], ys: list[float], rows: list[Rule], columns: list[Rule]
 ) -> list[list[str]]:
-    """Texts by row and column; a cell without a rule towards its left neighbour shares its text."""
+    """Texts by row and column; cells without a rule between them are one."""
     texts: list[list[str]] = []
-    for top, bottom in zip(ys, ys[1:], strict=False):
+    for top, bottom in pairwise(ys):
         row: list[str] = []
-        for number, (left, right) in enumerate(zip(xs, xs[1:], strict=False)):
+        for number, (left, right) in enumerate(pairwise(xs)):
             if number and not _parted(columns, left, (top + bottom) / 2):
-                row.append(row[-1])
+                row.append("" if texts else row[-1])  # in the header it stands over each column
                 continue
             end = _cell_end(columns, xs, number, (top + bottom) / 2, right)
             row.append(one_line(textpage.get_text_bounded(left, bottom, end, top)))
@@ -212,7 +225,7 @@ def _shared_down(
 ) -> list[list[str]]:
     """A blank cell without a rule above it belongs to the cell above."""
     for number in range(1, len(texts)):
-        for column, (left, right) in enumerate(zip(xs, xs[1:], strict=False)):
+        for column, (left, right) in enumerate(pairwise(xs)):
             is_open = not _parted(rows, ys[number], (left + right) / 2)
             if is_open and not texts[number][column]:
                 texts[number][column] = texts[number - 1][column]
