@@ -5,7 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Server
+
+from tests.e2e.kb_process import Server
 
 pytestmark = pytest.mark.slow
 

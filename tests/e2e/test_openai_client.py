@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from conftest import Server
 from openai import APIStatusError, BadRequestError, NotFoundError, OpenAI
+
+from tests.e2e.kb_process import Server
 
 pytestmark = pytest.mark.slow
 
