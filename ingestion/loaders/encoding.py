@@ -71,7 +71,7 @@ _ENOUGH_FOR_STATISTICS = 24
 SAMPLE_BYTES = 16 * 1024
 """How much of a file's non-ASCII lines is priced."""
 
-_NON_ASCII_LINES = re.compile(rb"[^\n]{0,200}[\x80-\xff\0][^\n]{0,2000}\n?")
+_NON_ASCII_LINES = re.compile(rb"[\x01-\x7f]?[\x80-\xff\0][^\n]*\n?")
 _ISO_2022_JP = re.compile(rb"\x1b\$[@B]")
 
 MAX_BROKEN_SHARE = 0.03
@@ -148,15 +148,20 @@ def _reads(data: bytes, encoding: str) -> bool:
 
 
 def _sample(data: bytes) -> bytes:
-    """The lines that tell encodings apart. Wide encodings have no such lines: they give the start."""
-    if data.count(0) > len(data) // 10:
+    """What tells encodings apart: from the first byte of each line that is not ASCII on.
+
+    Short files, and wide encodings, which have no such lines, give their start.
+    """
+    if len(data) <= SAMPLE_BYTES:
+        return data
+    if data.count(0) > len(data) // 10 or (data.isascii() and b"\0" not in data):
         return data[: SAMPLE_BYTES & ~1]
     found = bytearray()
     for line in _NON_ASCII_LINES.finditer(data):
-        found += line.group()
+        found += line.group()[:SAMPLE_BYTES]
         if len(found) >= SAMPLE_BYTES:
             break
-    return bytes(found[:SAMPLE_BYTES]) or data[:SAMPLE_BYTES]
+    return bytes(found[:SAMPLE_BYTES])
 
 
 def _guess(data: bytes) -> str:
