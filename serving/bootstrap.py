@@ -176,7 +176,14 @@ async def open_embedder(settings: Settings) -> Embedder:
             "embedder.kind is sentence-transformers, but embedder.model names no model. "
             "Set KB_EMBEDDER__MODEL to a folder or a name."
         )
-    return await SentenceTransformersEmbedder.open(section, models)
+    return await SentenceTransformersEmbedder.open(
+        section.model,
+        models,
+        device=section.device,
+        query_prefix=section.query_prefix,
+        passage_prefix=section.passage_prefix,
+        batch_size=section.batch_size,
+    )
 
 
 @asynccontextmanager

@@ -1,0 +1,144 @@
+"""The `kb` command as a user runs it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.kb_process import RunKB, printed_json
+
+pytestmark = pytest.mark.slow
+
+COMMANDS = [
+    "up",
+    "serve",
+    "ingest",
+    "search",
+    "ask",
+    "eval",
+    "config",
+    "doctor",
+    "documents list",
+    "documents show",
+    "documents delete",
+    "documents retry",
+    "collections list",
+    "collections delete",
+]
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "warranty.md").write_text("# Warranty\n\nThe warranty lasts three years.")
+    (folder / "保修.md").write_text("# 保修\n\n电池的保修期是十八个月。", "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(run_kb: RunKB, command: str) -> None:
+    printed = run_kb(*command.split(), "--help").stdout
+    assert "Example:" in printed
+    assert command in ("up", "serve") or "--json" in printed
+
+
+def test_ingest_ask_search_delete_retry(run_kb: RunKB, docs: Path) -> None:
+    (docs / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
+    ingested = printed_json(run_kb("ingest", docs, "--json"))
+    assert (ingested["indexed"], ingested["failed_broken"]) == (2, 1)
+    assert ingested["failures"][0]["uri"].endswith("broken.pdf")
+
+    answer = printed_json(run_kb("ask", "电池保修多久？", "--json"))
+    assert "十八个月" in answer["text"]
+    assert answer["citations"][0]["title"] == "保修"
+    assert "[1]" in run_kb("ask", "How long does the warranty last?").stdout
+
+    hits = printed_json(run_kb("search", "warranty", "--json"))
+    assert hits[0]["chunk"]["title"] == "Warranty"
+    document_id = hits[0]["chunk"]["document_id"]
+
+    assert printed_json(run_kb("documents", "show", document_id, "--json"))["status"] == "indexed"
+    assert printed_json(run_kb("documents", "delete", document_id, "--json"))["deleted"] is False
+    assert printed_json(run_kb("ingest", docs, "--json"))["indexed"] == 0
+    titles = [hit["chunk"]["title"] for hit in printed_json(run_kb("search", "warranty", "--json"))]
+    assert "Warranty" not in titles
+    assert printed_json(run_kb("documents", "retry", document_id, "--json"))["indexed"] == 1
+    assert printed_json(run_kb("search", "warranty", "--json"))[0]["chunk"]["title"] == "Warranty"
+
+    assert run_kb("doctor").returncode == 0
+    listed = printed_json(run_kb("collections", "list", "--json"))
+    assert listed[0]["documents"]["indexed"] == 2
+    printed_json(run_kb("collections", "delete", "default", "--yes", "--json"))
+    assert printed_json(run_kb("collections", "list", "--json")) == []
+    gone = run_kb("search", "warranty")
+    assert gone.returncode == 2
+    assert "default" in gone.stderr
+
+
+def test_status_of_a_run_in_which_nothing_worked(run_kb: RunKB, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "nothing.md").write_text("")
+    result = run_kb("ingest", tmp_path / "empty")
+    assert result.returncode == 1
+    assert "empty" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ingest", "/nowhere/at/all"], "does not exist"),
+        (["ingest", ".", "--collection", "Not A Name"], "Not A Name"),
+        (["ask", "anything"], "default"),
+        (["documents", "show", "0123"], "0123"),
+        (["eval", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_wrong_commands_say_what_to_do(run_kb: RunKB, arguments: list[str], words: str) -> None:
+    result = run_kb(*arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_mistyped_setting_is_refused(run_kb: RunKB) -> None:
+    result = run_kb("config", KB_SERVER__PROT="1")
+    assert (result.returncode, "KB_SERVER__PROT" in result.stderr) == (2, True)
+
+
+def test_other_embedder_is_refused_by_the_index(run_kb: RunKB, docs: Path) -> None:
+    printed_json(run_kb("ingest", docs, "--json"))
+    other = {"KB_EMBEDDER__KIND": "sentence-transformers", "KB_EMBEDDER__MODEL": "nowhere/at-all"}
+    result = run_kb("search", "warranty", **other)
+    assert result.returncode == 1
+    assert "nowhere/at-all" in result.stderr
+
+
+def test_only_this_machine_may_connect_without_keys(run_kb: RunKB) -> None:
+    result = run_kb("serve", KB_SERVER__HOST="0.0.0.0")
+    assert result.returncode == 2
+    assert "127.0.0.1" in result.stderr
+
+
+def test_evaluation_prints_every_side(run_kb: RunKB, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "corpus.jsonl").write_text(
+        '{"id": "p1", "title": "Tea", "text": "Green tea steeps for two minutes."}\n'
+        '{"id": "p2", "title": "茶", "text": "红茶冲泡四分钟。"}\n',
+        "utf-8",
+    )
+    (folder / "queries.jsonl").write_text(
+        '{"id": "q1", "text": "How long does green tea steep?", "answers": ["two minutes"]}\n'
+        '{"id": "q2", "text": "红茶泡几分钟？", "answers": ["四分钟"]}\n'
+        '{"id": "q3", "text": "谁写了《战争与和平》？", "answers": []}\n',
+        "utf-8",
+    )
+    (folder / "qrels.tsv").write_text(
+        "query-id\tcorpus-id\tscore\nq1\tp1\t1\nq2\tp2\t1\nq3\tp1\t0\n"
+    )
+    result = printed_json(run_kb("eval", folder, "--json"))
+    assert (result["passages"], result["questions"]) == (2, 2)
+    for side in ("lexical", "dense", "hybrid"):
+        assert result[side]["hit@1"] == 1.0
+    assert result["answers"]["contains_answer"] == 1.0
+    assert result["no_answer"]["auc"] == 1.0

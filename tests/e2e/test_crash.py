@@ -1,0 +1,111 @@
+"""kill -9 of `kb ingest` at random moments: the next run ends where an undisturbed one would."""
+
+import asyncio
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kb.settings import Settings
+from serving.bootstrap import DEFAULT_COLLECTION, open_services
+from tests.e2e.kb_process import KB, START_TIMEOUT_S, data_folder, environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+KILLS = int(os.environ.get("TEST_KILLS", "5"))
+"""20 for a release; fewer where time is short."""
+DOCUMENTS = 300
+ORPHAN_GRACE_S = 15
+
+
+def write_documents(folder: Path) -> None:
+    """Every tenth document is the same as the one before it, so that vectors are shared."""
+    folder.mkdir()
+    for number in range(DOCUMENTS):
+        topic = number - (number % 10 == 9)
+        sentences = " ".join(
+            f"Item {topic} of batch {topic % 7} weighs {topic * part} grams." for part in range(12)
+        )
+        (folder / f"{number:03}.md").write_text(
+            f"# 报告 {topic}\n\n{sentences}\n\n第{topic}项的说明。\n", "utf-8"
+        )
+
+
+def indexed(data_dir: Path) -> Mapping[str, frozenset[str]]:
+    """Chunk ids by document, once catalogue and index are known to agree."""
+
+    async def read() -> Mapping[str, frozenset[str]]:
+        async with open_services(Settings(data_dir=data_dir)) as services:
+            index = await services.index(DEFAULT_COLLECTION)
+            chunk_ids = await index.chunk_ids()
+            documents = await services.catalog.documents(collection=DEFAULT_COLLECTION)
+            count = await index.count()
+            assert {d.id: d.chunk_count for d in documents} == {
+                k: len(v) for k, v in chunk_ids.items()
+            }
+            assert count.chunks == sum(map(len, chunk_ids.values()))
+            return chunk_ids
+
+    return asyncio.run(read())
+
+
+def start_ingest(documents: Path, data_dir: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [KB, "ingest", documents, "--json"],
+        env=environment(data_dir),
+        cwd=documents.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    _, error = process.communicate(timeout=START_TIMEOUT_S)
+    assert process.returncode == 0, error.decode()
+
+
+def kill_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether the process was still running and was killed; its children must end by themselves."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate()
+        _, alive = psutil.wait_procs(children, ORPHAN_GRACE_S)
+        assert not alive, f"still running after their parent was killed: {alive}"
+        return True
+    finish(process)
+    return False
+
+
+def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path, models: Path) -> None:
+    documents = tmp_path / "documents"
+    write_documents(documents)
+    undisturbed = data_folder(tmp_path / "undisturbed", models)
+    started = time.monotonic()
+    finish(start_ingest(documents, undisturbed))
+    duration = time.monotonic() - started
+    expected = indexed(undisturbed)
+    assert len(expected) == DOCUMENTS
+
+    moments = random.Random(20261123)
+    disturbed = data_folder(tmp_path / "disturbed-0", models)
+    killed = attempts = 0
+    while killed < KILLS:
+        attempts += 1
+        assert attempts <= 4 * KILLS, "the runs end before they can be killed"
+        if kill_after(start_ingest(documents, disturbed), moments.uniform(0, duration)):
+            killed += 1
+        else:
+            assert indexed(disturbed) == expected
+            shutil.rmtree(disturbed)
+            disturbed = data_folder(tmp_path / f"disturbed-{attempts}", models)
+    finish(start_ingest(documents, disturbed))
+    assert indexed(disturbed) == expected

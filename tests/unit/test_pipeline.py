@@ -1,0 +1,268 @@
+"""The ingestion story over fakes: what is read, embedded, written and deleted, and what is not."""
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from retrieval.memory_index import MemoryStore
+
+from ingestion.chunking import Chunker, token_counter
+from ingestion.parsing import InlineParser
+from ingestion.pipeline import Backends, sync_source
+from ingestion.progress import SyncProgress
+from ingestion.sources import FolderSource, folder_record
+from kb.db.catalog import SQLCatalog
+from kb.db.migrate import migrate
+from kb.errors import ConfigError, IndexUnavailable, ModelUnavailable
+from kb.settings import IngestSettings
+from kb.types import (
+    Document,
+    DocumentStatus,
+    FailureCategory,
+    IndexedDocument,
+    IndexSchema,
+    PreparedDocument,
+    Vectors,
+)
+from retrieval.embedders.hashing import HashingEmbedder
+
+
+class CountingEmbedder(HashingEmbedder):
+    """Counts passages, and can fail after so many."""
+
+    embedded = 0
+    fails_after: int | None = None
+
+    async def passages(self, texts: Sequence[str]) -> Vectors:
+        if self.fails_after is not None and self.embedded >= self.fails_after:
+            raise ModelUnavailable("the model is gone")
+        self.embedded += len(texts)
+        return await super().passages(texts)
+
+
+@dataclass
+class World:
+    root: Path
+    backends: Backends
+    embedder: CountingEmbedder
+    catalog: SQLCatalog
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        return path
+
+    async def sync(self, scope: str = "") -> SyncProgress:
+        progress = SyncProgress()
+        source = FolderSource(folder_record("default", self.root))
+        await self.catalog.ensure_source(source.record)
+        await sync_source(source, self.backends, progress, scope)
+        return progress
+
+    async def documents(self) -> dict[str, Document]:
+        return {Path(d.uri).name: d for d in await self.catalog.documents(collection="default")}
+
+    async def indexed_texts(self) -> set[str]:
+        chunks = [
+            chunk
+            for document_id in await self.backends.index.chunk_ids()
+            for chunk in await self.backends.index.chunks(document_id)
+        ]
+        return {chunk.text for chunk in chunks}
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    root = tmp_path / "docs"
+    root.mkdir()
+    url = f"sqlite:///{tmp_path / 'catalog.db'}"
+    await migrate(url)
+    catalog = await SQLCatalog.open(url)
+    await catalog.ensure_collection("default")
+    embedder = CountingEmbedder(tmp_path)
+    store = MemoryStore()
+    index = await store.create(
+        "kb-default-1", IndexSchema(embedder.fingerprint, embedder.dimensions, 1, 1)
+    )
+    chunker = Chunker(token_counter(embedder.tokenizer_file), max_tokens=128)
+    parser = InlineParser(IngestSettings(), chunker)
+    yield World(root, Backends(catalog, index, embedder, parser, parsers=2), embedder, catalog)
+    await catalog.close()
+
+
+async def test_new_documents_are_indexed(world: World) -> None:
+    world.write("a.md", "# A\n\nAlpha text.")
+    world.write("sub/b.txt", "Beta text.")
+    progress = await world.sync()
+    assert (progress.found, progress.indexed, progress.walked) == (2, 2, True)
+    documents = await world.documents()
+    assert {d.status for d in documents.values()} == {DocumentStatus.INDEXED}
+    assert documents["a.md"].title == "A"
+    assert documents["a.md"].chunk_count == 1
+    assert documents["a.md"].indexed_at
+    assert await world.indexed_texts() == {"Alpha text.", "Beta text."}
+
+
+async def test_unchanged_documents_cost_no_embedding(world: World) -> None:
+    world.write("a.md", "Alpha text.")
+    await world.sync()
+    before = world.embedder.embedded
+    progress = await world.sync()
+    assert (progress.unchanged, progress.indexed) == (1, 0)
+    assert world.embedder.embedded == before
+
+
+async def test_touched_file_is_hashed_but_not_read(world: World) -> None:
+    path = world.write("a.md", "Alpha text.")
+    await world.sync()
+    os.utime(path, ns=(1, 1))
+    progress = await world.sync()
+    assert progress.unchanged == 1
+    assert (await world.documents())["a.md"].mtime_ns == 1
+
+
+async def test_edit_of_one_section_embeds_one_section(world: World) -> None:
+    sections = [f"## Part {n}\n\n" + f"Words of part {n}. " * 20 for n in range(5)]
+    world.write("a.md", "# A\n\n" + "\n\n".join(sections))
+    first = await world.sync()
+    sections[2] = "## Part 2\n\n" + "Other words now. " * 20
+    world.write("a.md", "# A\n\n" + "\n\n".join(sections))
+    second = await world.sync()
+    assert first.embedded >= 5
+    assert second.embedded == 1
+    assert second.reused == first.embedded - 1
+    assert not any("Words of part 2." in text for text in await world.indexed_texts())
+
+
+async def test_moved_document_is_not_embedded_again(world: World) -> None:
+    path = world.write("a.md", "# Title\n\nAlpha text.")
+    await world.sync()
+    path.rename(world.root / "b.md")
+    progress = await world.sync()
+    assert (progress.indexed, progress.deleted, progress.embedded) == (1, 1, 0)
+    assert list(await world.documents()) == ["b.md"]
+
+
+async def test_deleted_document_is_gone_from_index_and_catalogue(world: World) -> None:
+    world.write("a.md", "Alpha text.")
+    path = world.write("b.md", "Beta text.")
+    await world.sync()
+    path.unlink()
+    progress = await world.sync()
+    assert progress.deleted == 1
+    assert await world.indexed_texts() == {"Alpha text."}
+    assert list(await world.documents()) == ["a.md"]
+
+
+async def test_folder_that_is_suddenly_empty_deletes_nothing(world: World) -> None:
+    path = world.write("a.md", "Alpha text.")
+    await world.sync()
+    path.unlink()
+    with pytest.raises(ConfigError, match="Nothing was deleted"):
+        await world.sync()
+    assert await world.indexed_texts() == {"Alpha text."}
+
+
+async def test_scope_leaves_the_rest_alone(world: World) -> None:
+    world.write("a.md", "Alpha text.")
+    world.write("sub/b.md", "Beta text.")
+    await world.sync()
+    world.write("a.md", "Alpha changed.")
+    (world.root / "sub/b.md").unlink()
+    world.write("sub/c.md", "Gamma text.")
+    progress = await world.sync("sub")
+    assert (progress.found, progress.indexed, progress.deleted) == (1, 1, 1)
+    assert await world.indexed_texts() == {"Alpha text.", "Gamma text."}
+
+
+async def test_broken_document_is_an_outcome_and_its_old_text_goes(world: World) -> None:
+    world.write("a.md", "Alpha text.")
+    world.write("good.md", "Good text.")
+    await world.sync()
+    (world.root / "a.md").write_bytes(b"\x00\x01\x02" * 1000)
+    progress = await world.sync()
+    assert progress.failed.total() == 1
+    document = (await world.documents())["a.md"]
+    assert document.status is DocumentStatus.FAILED
+    assert document.error_message
+    assert await world.indexed_texts() == {"Good text."}
+
+
+async def test_failed_document_waits_until_it_changes(world: World) -> None:
+    world.write("a.md", "  \n")
+    assert (await world.sync()).failed == {FailureCategory.EMPTY: 1}
+    assert (await world.sync()).unchanged == 1
+    world.write("a.md", "Now there is text.")
+    assert (await world.sync()).indexed == 1
+
+
+async def test_vanished_file_is_an_outcome(world: World) -> None:
+    world.write("a.md", "Alpha text.")
+    world.write("b.md", "Beta text.")
+
+    class Vanishing(InlineParser):
+        async def prepare(self, path: Path, document_id: str) -> PreparedDocument:
+            if path.name == "a.md":
+                raise FileNotFoundError(2, "No such file or directory")
+            return await super().prepare(path, document_id)
+
+    parser = world.backends.parser
+    assert isinstance(parser, InlineParser)
+    parser.__class__ = Vanishing
+    progress = await world.sync()
+    assert progress.failed == {FailureCategory.UNREADABLE: 1}
+    assert progress.indexed == 1
+
+
+async def test_failure_of_the_model_ends_the_run_and_the_next_goes_on(world: World) -> None:
+    for number in range(300):
+        world.write(f"{number:03}.md", f"Text number {number}.")
+    world.embedder.fails_after = 100
+    with pytest.raises(ModelUnavailable):
+        await world.sync()
+    done = await world.documents()
+    indexed = await world.backends.index.chunk_ids()
+    assert 0 < len(done) < 300
+    assert {d.id for d in done.values()} <= indexed.keys()
+    world.embedder.fails_after = None
+    progress = await world.sync()
+    assert progress.unchanged == len(done)
+    assert (await world.backends.index.count()).chunks == 300
+
+
+async def test_document_is_not_marked_indexed_before_it_is_written(world: World) -> None:
+    world.write("a.md", "Alpha text.")
+    index = world.backends.index
+
+    class Failing(type(index)):  # type: ignore[misc]
+        async def replace(self, documents: Sequence[IndexedDocument]) -> None:
+            raise IndexUnavailable("the disk is full")
+
+    index.__class__ = Failing
+    with pytest.raises(IndexUnavailable):
+        await world.sync()
+    assert await world.documents() == {}
+
+
+async def test_equal_passages_are_embedded_once(world: World) -> None:
+    for number in range(10):
+        world.write(f"{number}/same.md", "# Title\n\nThe very same text.")
+    progress = await world.sync()
+    assert (progress.indexed, progress.embedded, progress.reused) == (10, 1, 9)
+
+
+async def test_excluded_document_stays_out(world: World) -> None:
+    from dataclasses import replace
+
+    world.write("a.md", "Alpha text.")
+    world.write("b.md", "Beta text.")
+    await world.sync()
+    document = (await world.documents())["a.md"]
+    await world.backends.index.delete([document.id])
+    await world.catalog.save_documents([replace(document, status=DocumentStatus.EXCLUDED)])
+    world.write("a.md", "Alpha changed.")
+    await world.sync()
+    assert await world.indexed_texts() == {"Beta text."}
