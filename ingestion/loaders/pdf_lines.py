@@ -39,31 +39,34 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a page is shown: its size in points before turning, and quarter turns clockwise."""
+    """How a page is shown: the visible part of PDF space in points, and quarter turns clockwise."""
 
-    width: float
-    height: float
+    left: float
+    bottom: float
+    right: float
+    top: float
     turns: int
 
     @property
     def shown_height(self) -> float:
-        return self.width if self.turns % 2 else self.height
+        return self.right - self.left if self.turns % 2 else self.top - self.bottom
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """From PDF space (up from the bottom left) to the page as it is shown (down from the top)."""
         if self.turns == 1:
-            return y, x
+            return y - self.bottom, x - self.left
         if self.turns == 2:
-            return self.width - x, y
+            return self.right - x, y - self.bottom
         if self.turns == 3:
-            return self.height - y, self.width - x
-        return x, self.height - y
+            return self.top - y, self.right - x
+        return x - self.left, self.top - y
 
 
 def page_view(page: Any) -> View:
-    width, height = page.get_size()
-    turns = page.get_rotation() // 90 % 4
-    return View(height, width, turns) if turns % 2 else View(width, height, turns)
+    left, bottom, right, top = page.get_cropbox()
+    return View(
+        left, bottom, max(right, left + 1), max(top, bottom + 1), page.get_rotation() // 90 % 4
+    )
 
 
 def read_lines(textpage: Any, view: View, number: int) -> Iterator[Line]:
@@ -97,7 +100,7 @@ def _measured(textpage: Any, view: View, number: int, text: str, visible: list[i
 
     measured = sorted({visible[0], visible[len(visible) // 2], visible[-1]})
     boxes = [_box(textpage, view, index) for index in measured]
-    angle = pdfium.FPDFText_GetCharAngle(textpage.raw, measured[0]) - view.turns * math.pi / 2
+    angle = pdfium.FPDFText_GetCharAngle(textpage.raw, measured[0]) + view.turns * math.pi / 2
     turned = abs(math.remainder(angle, 2 * math.pi))
     return Line(
         text=text,
@@ -124,7 +127,7 @@ def _box(textpage: Any, view: View, index: int) -> tuple[float, float, float, fl
 
 
 _BOLD_WEIGHT = 600
-_BOLD_NAME = re.compile(rb"bold|-bd|black|heavy|medi\b|demi|cmbx|simhei", re.IGNORECASE)
+_BOLD_NAME = re.compile(rb"bold|-bd|black|heavy|medi\b|demi|bx\d|simhei", re.IGNORECASE)
 _FONT_NAME_BYTES = 128
 
 

@@ -5,7 +5,7 @@ that it can't read must cost that shape and not the file, and it knows no altern
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,20 @@ def load(path: Path, limits: LoadLimits) -> ParsedDocument:
         blocks = tuple(
             block
             for number, slide in enumerate(presentation.slides, start=1)
+            if not _is_hidden(slide, number, warnings)
             for block in _Slide(slide, number, warnings).blocks()
             if block.text.strip()
         )
         titles = (_own_title(presentation), first_heading(blocks))
     return ParsedDocument(title_of(path, *titles), blocks, PPTX.media_type, tuple(warnings))
+
+
+def _is_hidden(slide: Any, number: int, warnings: list[str]) -> bool:
+    """Slides that are not shown are left out, with a warning."""
+    hidden = slide.element.get("show") in ("0", "false")
+    if hidden:
+        warnings.append(f"Slide {number} is hidden and was left out.")
+    return hidden
 
 
 def _own_title(presentation: Any) -> str:
@@ -72,7 +81,6 @@ class _Slide:
     slide: Any
     number: int
     warnings: list[str]
-    _level: int = field(default=1)
 
     def blocks(self) -> Iterator[Block]:
         shapes = list(_shapes(self.slide.element.find(f"{_P}cSld/{_P}spTree")))
