@@ -8,12 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from filelock import AsyncFileLock
-from ingestion.parsing import ProcessParser
-from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
-from retrieval.lance_store import LanceStore
-from retrieval.mapping import MAPPING_VERSION
 
 from ingestion.chunking import CHUNKER_VERSION
+from ingestion.parsing import ProcessParser
 from ingestion.pipeline import Backends
 from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
@@ -24,6 +21,9 @@ from kb.settings import Settings
 from kb.types import Generation, IndexSchema
 from retrieval.embedders.e5_model import ensure_model
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
+from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
+from retrieval.lance_store import LanceStore
+from retrieval.mapping import MAPPING_VERSION
 
 DEFAULT_COLLECTION = "default"
 
