@@ -42,7 +42,7 @@ HTML = Format("HTML", "text/html", "html", _suffixes("html htm xhtml xht shtml")
 CSV = Format("CSV", "text/csv", "csv_table", _suffixes("csv tsv tab psv"))
 JSON = Format("JSON", "application/json", "json_text", _suffixes("json jsonl ndjson geojson"))
 NOTEBOOK = Format("Jupyter notebook", "application/x-ipynb+json", "json_text", _suffixes("ipynb"))
-XML = Format("XML", "application/xml", "html", _suffixes("xml rss atom opml dita dbk"))
+XML = Format("XML", "application/xml", "xml_text", _suffixes("xml rss atom opml dita dbk"))
 EMAIL = Format("e-mail", "message/rfc822", "eml", _suffixes("eml mht mhtml"))
 SUBTITLES = Format("subtitles", "text/vtt", "text", _suffixes("vtt srt"))
 
@@ -55,6 +55,14 @@ _SOURCE_CODE = """
     vim jinja j2 tmpl mustache hbs
 """
 TEXT = Format("text", "text/plain", "text", _suffixes(f"{_PROSE} {_CONFIGURATION} {_SOURCE_CODE}"))
+
+_CODE_SUFFIXES = frozenset(_suffixes(f"{_CONFIGURATION} {_SOURCE_CODE} diff patch"))
+
+
+def is_code(suffix: str) -> bool:
+    """Whether a text file's indentation and blank lines matter more than its sentences."""
+    return suffix in _CODE_SUFFIXES
+
 
 FORMATS = (
     PDF,
