@@ -90,8 +90,7 @@ class E5File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with path.open("rb") as file:
-            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._bytes = _mapped(path)
         try:
             self._read_head()
         except (struct.error, ValueError, IndexError) as error:
@@ -203,3 +202,11 @@ class E5File:
         """A copy: arrays that look into the map would keep it from being closed."""
         size = np.dtype(dtype).itemsize * count
         return np.frombuffer(self._bytes[offset : offset + size], dtype)
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:
+            raise ModelUnavailable(f"{path} is empty.") from error

@@ -66,7 +66,7 @@ def _verified(target: Path) -> ModelFiles | None:
             if content_hash(target / name) != manifest["files"][name]:
                 return None
         return ModelFiles(target / _MODEL, target / _TOKENIZER, str(manifest["weights_hash"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -90,7 +90,7 @@ def _build_in_process(scratch: Path) -> None:
             pool.submit(_build, scratch).result()
     except BrokenProcessPool as error:
         raise ModelUnavailable(
-            "Building the embedding model was cut off, most likely for want of memory: it needs 1 GB."
+            "Building the embedding model was cut off, most likely for want of memory: it needs 500 MB."
         ) from error
 
 
@@ -102,8 +102,11 @@ def _build(scratch: Path) -> None:
     with e5_file.E5File(source) as weights:
         write_graph(weights, scratch / _MODEL)
         build_tokenizer(weights).save(str(scratch / _TOKENIZER), pretty=False)
-    manifest = {
-        "weights_hash": content_hash(source),
-        "files": {name: content_hash(scratch / name) for name in (_MODEL, _TOKENIZER)},
-    }
-    (scratch / _MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    write_manifest(scratch, content_hash(source))
+
+
+def write_manifest(folder: Path, weights_hash: str) -> None:
+    """Last, over the files as they are: without it a model counts as absent."""
+    files = {name: content_hash(folder / name) for name in (_MODEL, _TOKENIZER)}
+    manifest = {"weights_hash": weights_hash, "files": files}
+    (folder / _MANIFEST).write_text(json.dumps(manifest), "utf-8")

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 from kb.errors import ModelUnavailable
 from kb.types import Vectors
+from retrieval.embedders.batches import batches
 from retrieval.embedders.e5_model import RECIPE, ModelFiles, ensure_model
 
 DIMENSIONS = 384
@@ -115,22 +116,6 @@ class E5OnnxEmbedder:
             ["embedding"], {"input_ids": input_ids, "attention_mask": mask}
         )[0]
         return vectors
-
-
-def batches(lengths: Sequence[int], most: int, most_padded: int) -> Iterator[list[int]]:
-    """Indices of texts, longest first, in groups of like length.
-
-    A group has at most `most` texts and, unless it is a single one, `most_padded` tokens after padding.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        padded = lengths[batch[0]] * (len(batch) + 1) if batch else 0
-        if len(batch) == most or padded > most_padded:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def _session(model: Path, threads: int) -> Any:
