@@ -15,7 +15,9 @@ from kb.types import Block, BlockKind
 
 _MAX_PATHS = 3000
 """A page with more is a drawing or a map."""
+_MAX_DRAWN = 6000
 _MAX_RULES = 1000
+"""Rules as they are drawn, in pieces and twice, and as they remain once merged."""
 _MAX_SEGMENTS = 200
 _MAX_CELLS = 5000
 _STRAIGHT = 1.0
@@ -74,7 +76,7 @@ def _rules(page: Any) -> tuple[list[Rule], list[Rule]]:
     vertical: list[Rule] = []
     paths = page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_PATH], max_depth=1)
     for number, path in enumerate(paths):
-        if number > _MAX_PATHS:
+        if number > _MAX_PATHS or len(horizontal) + len(vertical) > _MAX_DRAWN:
             return [], []
         for (x1, y1), (x2, y2) in _segments(path):
             if abs(y1 - y2) <= _STRAIGHT and abs(x1 - x2) >= _SHORTEST:

@@ -28,6 +28,13 @@ def add_slide(presentation: Any, title: str, layout: int = TITLE_ONLY) -> Any:
     return slide
 
 
+def chart_data(*points: tuple[str, float]) -> Any:
+    data: Any = CategoryChartData()  # type: ignore[no-untyped-call]
+    data.categories = [name for name, _ in points]
+    data.add_series("Ducks", [value for _, value in points])
+    return data
+
+
 def loaded(presentation: Any, folder: Path) -> ParsedDocument:
     path = folder / "talk.pptx"
     presentation.save(str(path))
@@ -55,9 +62,7 @@ def test_tables_charts_groups_and_notes(presentation: Any, tmp_path: Path) -> No
     table = slide.shapes.add_table(2, 2, *box).table
     for number, text in enumerate(("year", "sales", "2025", "7")):
         table.cell(number // 2, number % 2).text = text
-    data = CategoryChartData()
-    data.categories = ["Q1", "Q2"]
-    data.add_series("Ducks", (4.4, 2))
+    data = chart_data(("Q1", 4.4), ("Q2", 2))
     slide.shapes.add_chart(XL_CHART_TYPE.BAR_CLUSTERED, *box, data)
     group = slide.shapes.add_group_shape()
     group.shapes.add_textbox(*box).text_frame.text = "within a group"
@@ -79,9 +84,7 @@ def test_hidden_slide_is_left_out_with_a_warning(presentation: Any, tmp_path: Pa
 
 def test_broken_shape_costs_itself_only(presentation: Any, tmp_path: Path) -> None:
     slide = add_slide(presentation, "Title")
-    data = CategoryChartData()
-    data.categories = ["Q1"]
-    data.add_series("Ducks", (1,))
+    data = chart_data(("Q1", 1))
     box = (Inches(1), Inches(1), Inches(4), Inches(2))
     frame = slide.shapes.add_chart(XL_CHART_TYPE.BAR_CLUSTERED, *box, data)
     slide.shapes.add_textbox(*box).text_frame.text = "after it"
