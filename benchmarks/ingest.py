@@ -1,0 +1,113 @@
+"""Ingest throughput beside the bare embedder's on the same chunks, in one run; and peak memory.
+
+    python benchmarks/ingest.py FOLDER [--rounds N]
+
+FOLDER holds documents, or is a question set, of which the passages are taken. Each round measures the
+bare embedder and then an ingest into an empty data folder; shares are taken within a round, since the
+machine may be noisy between rounds.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from ingestion.progress import SyncProgress
+from kb.ports import Embedder
+from kb.settings import load_settings
+from kb.types import Chunk
+from serving.bootstrap import DEFAULT_COLLECTION, Services, open_services
+from serving.evaluation import throw_away, write_passages
+from serving.question_sets import load_question_set
+from serving.sync import ingest_path
+
+MEMORY_SAMPLE_S = 0.1
+MIB = 1 << 20
+
+
+class PeakMemory:
+    """Largest sum of resident memory of this process and its children, sampled; MiB."""
+
+    def __init__(self) -> None:
+        self.own = self.with_children = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while not self._ended.wait(MEMORY_SAMPLE_S):
+            own = process.memory_info().rss / MIB
+            children = 0.0
+            for child in process.children(recursive=True):
+                try:
+                    children += child.memory_info().rss / MIB
+                except psutil.NoSuchProcess:
+                    continue  # It ended between being listed and being asked.
+            self.own = max(self.own, own)
+            self.with_children = max(self.with_children, own + children)
+
+
+async def bare_embedding(embedder: Embedder, chunks: list[Chunk]) -> float:
+    """Seconds the embedder alone takes, at its best: all distinct passages sorted by length."""
+    passages = sorted({chunk.passage for chunk in chunks}, key=len)
+    started = time.perf_counter()
+    await embedder.passages(passages)
+    return time.perf_counter() - started
+
+
+async def ingest(services: Services, folder: Path) -> tuple[float, SyncProgress]:
+    progress = SyncProgress()
+    started = time.perf_counter()
+    await ingest_path(folder, DEFAULT_COLLECTION, services, progress)
+    return time.perf_counter() - started, progress
+
+
+async def indexed_chunks(services: Services) -> list[Chunk]:
+    index = await services.index(DEFAULT_COLLECTION)
+    return [c for document in await index.chunk_ids() for c in await index.chunks(document)]
+
+
+async def measure(folder: Path, rounds: int) -> None:
+    print(f"{'round':>5} {'documents':>9} {'chunks':>7} {'bare s':>8} {'ingest s':>8} {'share':>6} "
+          f"{'again s':>8} {'embedded again':>14} {'peak MiB':>9} {'with children':>13}")  # fmt: skip
+    for number in range(1, rounds + 1):
+        with tempfile.TemporaryDirectory() as temporary:
+            settings = throw_away(load_settings(), Path(temporary) / "data")
+            async with open_services(settings) as services:
+                embedder = await services.embedder()
+                with PeakMemory() as peak:
+                    seconds, first = await ingest(services, folder)
+                bare = await bare_embedding(embedder, await indexed_chunks(services))
+                again_s, again = await ingest(services, folder)
+        print(f"{number:5} {first.indexed:9} {first.chunks:7} {bare:8.1f} {seconds:8.1f} {bare / seconds:6.2f} "
+              f"{again_s:8.1f} {again.embedded:14} {peak.own:9.0f} {peak.with_children:13.0f}")  # fmt: skip
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--rounds", type=int, default=2)
+    given = arguments.parse_args()
+    if not (given.folder / "corpus.jsonl").is_file():
+        asyncio.run(measure(given.folder, given.rounds))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        passages = Path(temporary) / "passages"
+        write_passages(load_question_set(given.folder, given.folder), passages)
+        asyncio.run(measure(passages, given.rounds))
+
+
+if __name__ == "__main__":
+    main()
