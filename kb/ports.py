@@ -163,7 +163,10 @@ class Catalog(Protocol):
     """
 
     # Collections and generations
-    async def ensure_collection(self, name: str) -> None: ...
+    async def ensure_collection(self, name: str) -> None:
+        """Raises InvalidQueryError for a name that can't be one."""
+        ...
+
     async def collections(self) -> list[Collection]: ...
     async def collection(self, name: str) -> Collection:
         """Raises NotFoundError, naming the collections there are."""
@@ -210,7 +213,10 @@ class Catalog(Protocol):
         ...
 
     async def save_documents(self, documents: Sequence[Document]) -> None:
-        """Inserts or overwrites whole rows, in one transaction."""
+        """Inserts or overwrites whole rows, in one transaction.
+
+        Raises NotFoundError when a source or collection was deleted meanwhile; none is saved then.
+        """
         ...
 
     async def delete_documents(self, document_ids: Sequence[str]) -> None: ...
@@ -225,7 +231,7 @@ class Catalog(Protocol):
         status: RunStatus = RunStatus.RUNNING,
         error: str | None = None,
     ) -> None:
-        """Sets `finished_at` when the status is a final one."""
+        """Sets `finished_at` when the status is a final one. Raises NotFoundError."""
         ...
 
     async def runs(self, *, collection: str | None = None, limit: int = 50) -> list[Run]:
