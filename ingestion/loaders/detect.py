@@ -84,7 +84,7 @@ def detect(path: Path) -> Format:
     suffix = path.suffix.lower()
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    if not head:
+    if len(head) < HEAD_BYTES and not head.removeprefix(b"\xef\xbb\xbf").strip():
         raise UnreadableDocument("The file is empty.", FailureCategory.EMPTY)
     named = SUFFIXES.get(suffix) if suffix else None
     found = _from_content(path, head)

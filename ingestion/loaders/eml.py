@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from email import policy
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 from email.parser import BytesParser
 from pathlib import Path
 
@@ -50,15 +50,18 @@ def _is_encrypted(message: EmailMessage) -> bool:
 
 
 def _header(message: EmailMessage, name: str) -> str:
-    """Raw eight-bit headers (not allowed, yet common in Chinese mail) arrive as surrogates."""
+    raw = next(
+        (str(value) for key, value in message.raw_items() if key.lower() == name.lower()), ""
+    )
+    # Raw eight-bit headers (not allowed, yet common in Chinese mail) arrive as surrogates, which
+    # the library's own reading would replace.
+    if any("\udc80" <= character <= "\udcff" for character in raw):
+        return one_line(decode(raw.encode("utf-8", "surrogateescape")).text)
     try:
-        value = str(message.get(name, ""))
+        return one_line(str(message.get(name, "")))
     except (ValueError, IndexError, AttributeError, TypeError):
-        # The standard library's parser of addresses and dates fails on malformed ones.
-        return ""
-    if any("\udc80" <= character <= "\udcff" for character in value):
-        value = decode(value.encode("utf-8", "surrogateescape")).text
-    return one_line(value)
+        # The standard library's parsers of addresses and dates fail on malformed ones.
+        return one_line(raw)
 
 
 def _body(message: EmailMessage) -> tuple[str | None, list[Block], tuple[str, ...]]:
@@ -78,7 +81,7 @@ def _body(message: EmailMessage) -> tuple[str | None, list[Block], tuple[str, ..
     return title, blocks, decoded.warnings() + warnings
 
 
-def _payload(part: EmailMessage) -> bytes:
+def _payload(part: MIMEPart) -> bytes:
     payload = part.get_payload(decode=True)
     return payload if isinstance(payload, bytes) else b""
 

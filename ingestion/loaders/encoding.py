@@ -74,6 +74,10 @@ SAMPLE_BYTES = 16 * 1024
 _NON_ASCII_LINES = re.compile(rb"[\x01-\x7f]?[\x80-\xff\0][^\n]*\n?")
 _ISO_2022_JP = re.compile(rb"\x1b\$[@B]")
 
+_WIDE = ("utf-16-le", "utf-16-be")
+_STRANGE = 9.0
+"""Nats a character beyond which a guess at UTF-16 is wrong: almost any bytes read as something in it."""
+
 MAX_BROKEN_SHARE = 0.03
 """Share of undecodable, unassigned or control characters beyond which bytes are not text."""
 
@@ -103,7 +107,10 @@ def decode(data: bytes, declared: str | None = None) -> Decoded:
 
 def looks_binary(data: bytes) -> bool:
     """Whether this (the start of a file) cannot be text in any encoding we read."""
-    text = _sample(data).decode(_encoding(data, None), "ignore")[:SAMPLE_BYTES]
+    encoding, sample = _encoding(data, None), _sample(data)
+    text = sample.decode(encoding, "ignore")
+    if encoding in _WIDE and _price(sample, encoding) > _STRANGE * len(text):
+        return True
     broken = sum(count for character, count in Counter(text).items() if _is_broken(character))
     return broken > MAX_BROKEN_SHARE * len(text)
 

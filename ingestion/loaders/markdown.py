@@ -39,7 +39,7 @@ _JSX_TAG = re.compile(r"</?[A-Z][A-Za-z.]*[a-z][A-Za-z.]*(?:\s(?:[^<>]|=>)*)?/?>
 _JSX_LABEL = re.compile(r"""\b(?:label|title|summary)=["']([^"']+)["']""")
 _TAG = re.compile(r"</?([A-Za-z][A-Za-z0-9-]*)[^>]*>")
 
-MAX_LINE = 1_000_000
+MAX_LINE = 50_000
 """Characters of one line beyond which it is not parsed as Markdown: inline parsing is not linear."""
 
 

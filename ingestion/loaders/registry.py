@@ -94,7 +94,7 @@ _ARCHIVE = "Archives are not opened: unpack it and add the files inside."
 
 _REMEDIES = {
     "Save it as .docx.": "doc dot rtf odt ott wps pages",
-    "Save it as .pptx.": "ppt pps pot odp otp key",
+    "Save it as .pptx.": "ppt pps odp otp key",
     "Save it as .xlsx.": "xls xlt xlsb ods ots et numbers",
     "Save the message as .eml.": "msg pst ost mbox",
     "Convert it to .epub or .pdf.": "mobi azw azw3 djvu chm xps",
