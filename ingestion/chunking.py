@@ -6,6 +6,7 @@ docs/decisions/0004-chunking.md tells why the boundaries lie where they do.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from zlib import crc32
 
@@ -74,7 +75,8 @@ class Chunker:
         prefix_tokens: int = PREFIX_TOKENS,
         merge_tokens: int = MERGE_TOKENS,
     ) -> None:
-        self._count = count_tokens
+        # Whether a text fits is asked before it is placed; the second question is free.
+        self._count = lru_cache(maxsize=256)(count_tokens)
         self._max_tokens = max_tokens - prefix_tokens
         self._merge_tokens = merge_tokens
 
@@ -114,9 +116,7 @@ class Chunker:
 
     def _pieces(self, document: ParsedDocument, text: str, title: str) -> Iterator[_Piece]:
         found = sections(document)
-        small = [
-            self._cost(text[section.start : section.end]) <= self._merge_tokens for section in found
-        ]
+        small = [self._is_small(text[section.start : section.end]) for section in found]
         for run in runs_of_siblings(found, small):
             for group in self._groups(run, text, title) if len(run) > 1 else [run]:
                 yield from self._section_pieces(group, text, title)
@@ -214,6 +214,10 @@ class Chunker:
         return Unit(start, end, self._cost(span), checksum, boundary, page)
 
     # --- Tokens ---
+
+    def _is_small(self, section: str) -> bool:
+        longest = self._merge_tokens * CHARACTERS_PER_TOKEN  # beyond it there is no need to count
+        return len(section) <= longest and self._cost(section) <= self._merge_tokens
 
     def _cost(self, text: str) -> int:
         by_length = len(text) // CHARACTERS_PER_TOKEN

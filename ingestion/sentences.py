@@ -15,10 +15,9 @@ _END = re.compile(
 )
 _LAST_WORD = re.compile(r"[\w.]*\Z")
 _LONGEST_ABBREVIATION = 12
-_ABBREVIATIONS = frozenset(
-    ("dr", "mr", "mrs", "ms", "prof", "st", "jr", "sr", "inc", "ltd", "co", "dept", "est", "approx")
-    + ("e.g", "i.e", "vs", "cf", "al", "fig", "no", "vol", "pp")
-)
+_TITLES = frozenset(("dr", "mr", "mrs", "ms", "prof", "st", "jr", "sr", "inc", "ltd", "co"))
+_ABBREVIATIONS = _TITLES | {"e.g", "i.e", "vs", "cf", "al", "dept", "est", "approx"}
+_BEFORE_NUMBERS = frozenset(("fig", "no", "nr", "vol", "p", "pp", "sec", "ch"))
 
 
 def sentence_spans(text: str) -> Iterator[Span]:
@@ -64,4 +63,7 @@ def _goes_on(text: str, match: re.Match[str]) -> bool:
     before = text[max(0, match.start() - _LONGEST_ABBREVIATION) : match.start()]
     found = _LAST_WORD.search(before)
     word = found.group() if found else ""
-    return word.lower() in _ABBREVIATIONS or (len(word) == 1 and word.isupper() and word.isascii())
+    if after[:1].isdigit() and word.lower() in _BEFORE_NUMBERS:
+        return True
+    is_initial = len(word) == 1 and word.isascii() and word.isupper()
+    return is_initial or word.lower() in _ABBREVIATIONS
