@@ -211,7 +211,7 @@ def _descendants(root: LexborNode) -> Iterator[LexborNode]:
     """Every visible node below, in reading order; the children of a skipped node are skipped."""
     node = root.child
     while node is not None:
-        skip = (node.tag or "") in _SKIPPED
+        skip = node.tag != "-text" and (node.tag in _SKIPPED or _is_hidden(node))
         if not skip:
             yield node
         if not skip and node.child is not None:

@@ -66,7 +66,7 @@ def test_definition_lists() -> None:
 
 def test_tables_with_spans_pipes_and_captions() -> None:
     source = """<table><caption>Sales</caption><tr><th>Year<th colspan=2>Total
-    <tr><td rowspan=2>2024<td>1|2<td>a<br>b<tr><td>3<td>4</table>"""
+    <tr><td rowspan=2><i hidden>x</i>2024<td>1|2<td>a<br>b<tr><td>3<td>4</table>"""
     assert html(source) == [
         ("paragraph", 0, "Sales"),
         (
