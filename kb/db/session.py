@@ -170,6 +170,12 @@ def _sqlite_engine(url: URL, lock_timeout_s: float) -> AsyncEngine:
         "PRAGMA synchronous = FULL",
     )
 
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def probe(_dialect: Any, _record: Any, arguments: Any, options: Any) -> None:
+        # A failed connect leaves aiosqlite's (0.22) thread reporting to a loop that may be closed,
+        # which prints a stray traceback. So a file that can't be opened fails here, without a thread.
+        sqlite3.connect(*arguments, **options).close()
+
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         # Python's driver begins transactions when it sees fit; None leaves that to `begin` below.
