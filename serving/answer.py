@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import regex
@@ -11,7 +12,7 @@ from kb.settings import AnswerSettings
 from kb.types import Citation, Hit
 from serving.conversation import Asked, Message, is_small_talk, last_question
 from serving.extractive import Extract, find_quotes, render
-from serving.refusal import Refusal, RefusalReason, reason_to_refuse, refuse
+from serving.refusal import Refusal, RefusalReason, reason_to_refuse, refuse, scores, strength
 
 __all__ = ["Answer", "Message", "Search", "answer", "deltas"]
 
@@ -52,11 +53,11 @@ async def answer(
     if is_small_talk(asked.text):
         return _refused(refuse(RefusalReason.SMALL_TALK, asked.text), asked.text, [])
     question, hits, extract = await _best_reading(asked, search, embedder, settings)
-    if not extract.quotes:
+    if extract.evidence is None:
         return _refused(refuse(RefusalReason.NOTHING_FOUND, asked.text), question, hits)
     reason = reason_to_refuse(extract.evidence)
     if reason is not None:
-        return _refused(refuse(reason, asked.text, extract.evidence.scores), question, hits)
+        return _refused(refuse(reason, asked.text, scores(extract.evidence)), question, hits)
     text, citations = render(extract.quotes)
     return Answer(text, citations, tuple(hits), EXTRACTIVE, None, None, question)
 
@@ -79,8 +80,11 @@ async def _best_reading(
     if asked.leans:
         return in_context
     alone = await read(asked.text)
-    better = alone[2].evidence.sentence > in_context[2].evidence.sentence
-    return alone if better else in_context
+    return max(in_context, alone, key=lambda reading: _strength(reading[2]))
+
+
+def _strength(extract: Extract) -> float:
+    return strength(extract.evidence) if extract.evidence else -inf
 
 
 def _refused(refusal: Refusal, question: str, hits: Sequence[Hit]) -> Answer:

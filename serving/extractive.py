@@ -5,7 +5,7 @@ and the best are quoted. Everything but `find_quotes` is pure.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import log
 from re import findall
 from typing import Final
@@ -13,18 +13,18 @@ from typing import Final
 from kb.ports import Embedder
 from kb.types import Citation, Hit, Vector
 from serving import citations
-from serving.question_words import content_terms, expects
+from serving.question_words import content_terms, expects, language
 from serving.sentences import Piece, Span, blocks, is_code, is_table, pieces
+from serving.yardstick import unrelated_similarity
 
-MOST_EMBEDDED: Final = 40
+MOST_EMBEDDED: Final = 24
 """Pieces embedded for one answer: what bounds its cost (about 5 ms each on two cores)."""
 
-# Weights of what speaks for a piece.
-SIMILARITY_WEIGHT: Final = 4.0
-COVERAGE_WEIGHT: Final = 0.25
-HIT_WEIGHT: Final = 2.0
-TYPE_WEIGHT: Final = 0.05
-MARGIN: Final = 0.15
+# Weights of what speaks for a piece, beside its similarity (weight 1): see docs/answers.md.
+COVERAGE_WEIGHT: Final = 0.15
+HIT_WEIGHT: Final = 0.35
+TYPE_WEIGHT: Final = 0.03
+MARGIN: Final = 0.05
 """A further piece is quoted only if its score is at most this much below the best one's."""
 
 
@@ -54,50 +54,52 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """How well the hits answer, all 0 to 1 (similarities are cosines). For refusals and logs.
+    """How well the hits answer: what refusals rest on.
 
-    `passage` is the best hit's similarity, `sentence` the best piece's, `coverage` the share of
-    the question's terms (weighted by rarity) that the best hit's passage has.
+    `score` is the best hit's, `similarity` the best sentence's cosine with the question, `margin`
+    how much that is above the cosine of unrelated sentences (see `serving.yardstick`), `coverage`
+    the share (0 to 1, rarer words weigh more) of the question's words that one passage has.
     """
 
-    hit: float
-    passage: float
-    sentence: float
+    score: float
+    similarity: float
+    margin: float
     coverage: float
-
-    @property
-    def scores(self) -> dict[str, float]:
-        return {name: round(value, 4) for name, value in asdict(self).items()}
-
-
-NO_EVIDENCE: Final = Evidence(0.0, 0.0, 0.0, 0.0)
+    same_language: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Extract:
+    """`evidence` is None, and there are no quotes, when no hit has a sentence to quote."""
+
     quotes: tuple[Quote, ...]
-    evidence: Evidence
+    evidence: Evidence | None
 
 
 async def find_quotes(
     question: str, hits: Sequence[Hit], *, embedder: Embedder, limit: int, focus: str = ""
 ) -> Extract:
-    """The best 1 to `limit` quotes, best first; none only when no hit has a sentence.
+    """The best 1 to `limit` quotes, best first.
 
     `focus` is the part of the question that was asked last, where a conversation led up to it.
     """
     found = candidates(focus or question, hits)
     if not found:
-        return Extract((), NO_EVIDENCE)
-    question_vector = (await embedder.queries([question]))[0]
-    vectors = await embedder.passages([candidate.text for candidate in found])
-    similarities: Vector = vectors @ question_vector
-    scores = [_score(c, float(s)) for c, s in zip(found, similarities, strict=True)]
+        return Extract((), None)
+    # All as queries: sentences are compared with a question, not with long passages, and the
+    # embedder answers queries at once, even while documents are being ingested.
+    vectors = await embedder.queries([question, *(candidate.text for candidate in found)])
+    similarities: Vector = vectors[1:] @ vectors[0]
+    scores = [_promise(c) + float(s) for c, s in zip(found, similarities, strict=True)]
+    nearest = int(similarities.argmax())
+    quoted_language = language(found[nearest].text)
+    unrelated = await unrelated_similarity(vectors[0], quoted_language, embedder)
     evidence = Evidence(
-        hit=max(hit.score for hit in hits),
-        passage=max(hit.similarity or 0.0 for hit in hits),
-        sentence=float(similarities.max()),
-        coverage=max(passage_coverage(question, hits)),
+        score=hits[0].score,
+        similarity=float(similarities[nearest]),
+        margin=float(similarities[nearest]) - unrelated,
+        coverage=max(passage_coverage(focus or question, hits)),
+        same_language=quoted_language == language(question),
     )
     return Extract(tuple(choose(found, scores, limit)), evidence)
 
@@ -122,11 +124,12 @@ def candidates(question: str, hits: Sequence[Hit]) -> list[Candidate]:
 
 
 def _promise(candidate: Candidate) -> float:
-    return HIT_WEIGHT * candidate.hit.score + COVERAGE_WEIGHT * candidate.coverage
-
-
-def _score(candidate: Candidate, similarity: float) -> float:
-    return _promise(candidate) + SIMILARITY_WEIGHT * similarity + TYPE_WEIGHT * candidate.fits_type
+    """What a candidate is worth before the embedder has seen it."""
+    return (
+        HIT_WEIGHT * candidate.hit.score
+        + COVERAGE_WEIGHT * candidate.coverage
+        + TYPE_WEIGHT * candidate.fits_type
+    )
 
 
 def _term_weights(question: str, hits: Sequence[Hit]) -> dict[str, float]:

@@ -23,6 +23,25 @@ _EMPTY_CHINESE: Final = regex.compile(
 )
 
 
+_CJK = regex.compile(r"[\p{Han}]")
+_LATIN_WORD = regex.compile(r"[\p{Latin}][\p{Latin}\p{N}'’._-]*")
+_ENGLISH_FUNCTION_WORD = regex.compile(
+    r"\b(?:the|an|is|are|was|were|do|does|did|what|who|whom|whose|when|where|why|which|how|of|in|on|to|and|for|can)\b",
+    regex.IGNORECASE,
+)
+_OTHER_CJK = regex.compile(r"[\p{Hiragana}\p{Katakana}\p{Hangul}]")
+
+
+def language(text: str) -> str:
+    """ "zh" or "en", by script: Chinese names in an English sentence leave it English, and vice versa."""
+    han = len(_CJK.findall(text))
+    if han == 0 or _OTHER_CJK.search(text):
+        return "en"
+    if not _ENGLISH_FUNCTION_WORD.search(text):
+        return "zh"
+    return "zh" if han > len(_LATIN_WORD.findall(text)) else "en"
+
+
 @lru_cache(maxsize=8192)
 def content_terms(text: str) -> tuple[str, ...]:
     """The terms (see `retrieval.terms`) of a text without words that only ask or join."""

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-import regex
-
 from serving.extractive import Evidence
+from serving.question_words import language
 
-OFF_TOPIC_SIMILARITY: Final = 0.80
-"""Provisional: measured figures follow."""
+# Measured by benchmarks/answers.py, see docs/answers.md.
+COVERAGE_WEIGHT: Final = 0.1
+LEAST_STRENGTH: Final = 0.07
+LEAST_STRENGTH_ACROSS: Final = 0.025
+HALF: Final = 0.5
 
 
 class RefusalReason(StrEnum):
@@ -54,14 +56,6 @@ _MESSAGES: Final = {
     },
 }
 
-_CJK = regex.compile(r"[\p{Han}]")
-_LATIN_WORD = regex.compile(r"[\p{Latin}][\p{Latin}\p{N}'’._-]*")
-_ENGLISH_FUNCTION_WORD = regex.compile(
-    r"\b(?:the|an|is|are|was|were|do|does|did|what|who|whom|whose|when|where|why|which|how|of|in|on|to|and|for|can)\b",
-    regex.IGNORECASE,
-)
-_OTHER_CJK = regex.compile(r"[\p{Hiragana}\p{Katakana}\p{Hangul}]")
-
 
 def refuse(
     reason: RefusalReason, question: str, scores: Mapping[str, float] | None = None
@@ -69,18 +63,25 @@ def refuse(
     return Refusal(reason, _MESSAGES[reason][language(question)], scores or {})
 
 
-def language(text: str) -> str:
-    """ "zh" or "en", by script: Chinese names in an English sentence leave it English, and vice versa."""
-    han = len(_CJK.findall(text))
-    if han == 0 or _OTHER_CJK.search(text):
-        return "en"
-    if not _ENGLISH_FUNCTION_WORD.search(text):
-        return "zh"
-    return "zh" if han > len(_LATIN_WORD.findall(text)) else "en"
-
-
 def reason_to_refuse(evidence: Evidence) -> RefusalReason | None:
     """None when the evidence carries an answer."""
-    if evidence.passage < OFF_TOPIC_SIMILARITY:
-        return RefusalReason.OFF_TOPIC
-    return None
+    least = LEAST_STRENGTH if evidence.same_language else LEAST_STRENGTH_ACROSS
+    if strength(evidence) >= least:
+        return None
+    return RefusalReason.WEAK_EVIDENCE if evidence.coverage >= HALF else RefusalReason.OFF_TOPIC
+
+
+def strength(evidence: Evidence) -> float:
+    """What the thresholds are compared with: the margin, and the question's words in one passage."""
+    return evidence.margin + COVERAGE_WEIGHT * evidence.coverage
+
+
+def scores(evidence: Evidence) -> dict[str, float]:
+    """What a refusal shows of the evidence."""
+    return {
+        "score": round(evidence.score, 4),
+        "similarity": round(evidence.similarity, 4),
+        "margin": round(evidence.margin, 4),
+        "coverage": round(evidence.coverage, 4),
+        "strength": round(strength(evidence), 4),
+    }

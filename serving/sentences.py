@@ -13,9 +13,9 @@ from typing import Final
 
 import regex
 
+from ingestion.sentences import Span as Span
+from ingestion.sentences import sentence_spans
 from kb.types import BLOCK_SEPARATOR
-
-Span = tuple[int, int]
 
 
 class PieceKind(StrEnum):
@@ -46,24 +46,16 @@ _SHORT_LIST: Final = 400
 """Characters up to which a list is quoted whole, its introduction included."""
 _LONGEST_HEADING: Final = 80
 
-_BREAK = regex.compile(
-    r"""(?:[。！？；]+|…{2,})[”’』」）】)"']*      # Chinese: no space follows
-      |[.!?]+["'”’)\]]*(?=\s|$)                  # English: white space follows
-      |\n(?=\s*\S)(?<=[:：]\n)                    # a line that introduces the next
-    """,
-    regex.VERBOSE,
-)
+# Full stops that end no sentence, besides those `ingestion.sentences` knows.
 _ABBREVIATION = regex.compile(
     r"""(?:^|[\s("'\[])(?:
-          (?:Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|Mt|Gen|Col|Lt|Sgt|Capt|Rev|Hon|Gov|Sen|Rep|Pres
-            |vs|etc|approx|ca|cf|al|Inc|Ltd|Co|Corp|No|Nos|Fig|Figs|Eq|Sec|Vol|Ch|pp?|ed|eds
-            |Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)
-         |(?:\p{L}\.)*\p{L}                       # e.g., U.S., J. R. R.
-        )\.$""",
+          (?:Sgt|Gen|Col|Lt|Capt|Rev|Hon|Gov|Sen|Rep|Pres|Mt|Corp|etc|ca|Eq|eds?|Jan|Feb|Mar|Apr|Jun|Jul|Aug
+            |Sept?|Oct|Nov|Dec)
+         |(?:\p{L}\.){1,3}\p{L})\.$""",
     regex.VERBOSE,
 )
-# These end a sentence when a capital follows: "in the U.S. The law", "apples, pears, etc. They".
-_MAY_END = regex.compile(r"(?:etc|Inc|Ltd|Co|Corp|al|a\.m|p\.m|U\.S|U\.K)\.$")
+# But these may: "in the U.S. The law", "apples, pears, etc. They".
+_MAY_END = regex.compile(r"(?:etc|Corp|a\.m|p\.m|U\.S|U\.K|U\.S\.A)\.$")
 _SENTENCE_START = regex.compile(
     r"(?:The|A|An|In|On|At|It|He|She|They|This|These|That|There|We|You|If|When)\b"
 )
@@ -86,7 +78,7 @@ _LEANS = regex.compile(
     r"""(?:It|Its|They|Their|He|His|She|Her|This|These|That|Those|Such|Both|Here|There(?:fore|\ after)?
          |However|But|And|So|Then|Thus|Hence|Also|Instead|Otherwise|Moreover|Furthermore|In\ addition
          |As\ a\ result|For\ this|The\ (?:former|latter|same))\b(?!\ (?:is|are|was|were)\ (?:a|an|no)\ )
-      |[它他她这此其该](?!外) | 因此|所以|但是|但|然而|不过|而且|并且|同时|另外|此外|随后|之后|后者|前者|否则
+      |[它他她这其该] | 此(?!外) | 因此|所以|但是|但|然而|不过|而且|并且|同时|另外|此外|随后|之后|后者|前者|否则
     """,
     regex.VERBOSE,
 )
@@ -110,23 +102,23 @@ def pieces(text: str) -> list[Piece]:
 
 def split_sentences(text: str, span: Span) -> list[Span]:
     """The sentences of a stretch of prose, white space around them left out."""
-    start, end = span
-    cuts = [start]
-    for match in _BREAK.finditer(text, start, end):
-        if not _is_abbreviation(text, cuts[-1], match.end(), end):
-            cuts.append(match.end())
-    cuts.append(end)
-    return [inner for pair in pairwise(cuts) if (inner := _strip(text, pair)) is not None]
+    offset = span[0]
+    found: list[Span] = []
+    for start, end in sentence_spans(text[slice(*span)]):
+        sentence = (start + offset, end + offset)
+        if found and _goes_on(text, found[-1], sentence):
+            found[-1] = (found[-1][0], sentence[1])
+        else:
+            found.append(sentence)
+    return found
 
 
-def _is_abbreviation(text: str, start: int, at: int, end: int) -> bool:
-    if text[at - 1] != ".":
+def _goes_on(text: str, sentence: Span, following: Span) -> bool:
+    """Whether a sentence was cut at an abbreviation."""
+    if not _ABBREVIATION.search(text[max(sentence[0], sentence[1] - 12) : sentence[1]]):
         return False
-    before = text[max(start, at - 12) : at]
-    if not _ABBREVIATION.search(before):
-        return False
-    following = text[at:end].lstrip()
-    return not (_MAY_END.search(before) and _SENTENCE_START.match(following))
+    may_end = _MAY_END.search(text[slice(*sentence)])
+    return not (may_end and _SENTENCE_START.match(text, *following))
 
 
 # --- Blocks -------------------------------------------------------------------------------------
