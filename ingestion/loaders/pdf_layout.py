@@ -17,6 +17,7 @@ _FEWEST_PAGES = 3
 """Running lines stand on at least this share of the pages (left and right ones may differ), and
 only in documents of so many pages."""
 
+_BODY_SHARE = 0.2
 _HEADING_SIZE = 1.15
 """A heading is this much larger than the body text."""
 _SAME_SIZE = 0.08
@@ -178,13 +179,23 @@ def joined(lines: Sequence[Line], vocabulary: frozenset[str]) -> str:
         following = _LEADERS.sub(" ... ", line.text)
         if text.endswith("-") and following[:1].islower() and text[-2:-1].isalpha():
             text = _without_hyphen(text, following, vocabulary)
-        elif not _is_same_row(last, line) and _would_have_fitted(last, line, right):
+        elif not _is_same_row(last, line) and (
+            _would_have_fitted(last, line, right)
+            or _is_figures(last.text)
+            or _is_figures(line.text)
+        ):
             text += f"\n{following}"
         elif _CJK.match(text[-1:]) and _CJK.match(following):
             text += following
         else:
             text = f"{text} {following}"
     return text
+
+
+def _is_figures(text: str) -> bool:
+    """A row of a table without rules: at least three words, half of them with digits."""
+    parts = text.split()
+    return len(parts) >= 3 and 2 * sum(any(map(str.isdigit, part)) for part in parts) >= len(parts)
 
 
 def _would_have_fitted(last: Line, line: Line, right: float) -> bool:
@@ -218,13 +229,12 @@ def vocabulary_of(pages: Iterable[Iterable[Line]]) -> frozenset[str]:
 # --- Blocks -----------------------------------------------------------------------------------
 
 
-def body_size(pages: Iterable[Iterable[Line]]) -> float:
-    """The size of most characters."""
+def body_size(lines: Iterable[Line]) -> float:
+    """The largest size that a good part of the text has: notes in small print may be longer."""
     sizes: Counter[float] = Counter()
-    for lines in pages:
-        for line in lines:
-            sizes[round(line.size, 1)] += len(line.text)
-    return sizes.most_common(1)[0][0] if sizes else 0.0
+    for line in lines:
+        sizes[round(line.size * 2) / 2] += len(line.text)
+    return max((s for s, n in sizes.items() if n >= _BODY_SHARE * sizes.total()), default=0.0)
 
 
 def heading_levels(groups: Iterable[Group], body: float) -> dict[float, int]:
@@ -265,7 +275,7 @@ class Typography:
 def typography(groups: Iterable[Group], outline: Mapping[tuple[str, int], int]) -> Typography:
     flowing = [group for group in groups if not group.table]
     lines = [line for group in flowing for line in group.lines]
-    body = body_size([lines])
+    body = body_size(lines)
     bold = sum(len(line.text) for line in lines if line.bold)
     few_are_bold = bold < _MOST_BOLD * sum(len(line.text) for line in lines)
     return Typography(body, heading_levels(flowing, body), few_are_bold, outline)

@@ -4,6 +4,8 @@ Only tables drawn as a grid are taken: what a grid says about its cells is certa
 lines of text, one a row, which searches as well. pdfplumber finds more, at 1/15 of the speed.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,8 +27,13 @@ _STRAIGHT = 1.0
 _SHORTEST = 5.0
 _NEAR = 3.0
 """Points within which two ends or rules count as touching or the same."""
-_KEPT_TEXT = 0.9
-"""A grid is only taken as a table if its cells hold this share of the text that it replaces."""
+_THINNEST = 7.0
+"""Points that a column or row is wide at least; less is padding between two rules."""
+_FILLED = 0.5
+"""Share of the cells of a table that hold text; grids with fewer are forms laid out by rules."""
+_KEPT_WORDS = 0.9
+"""A grid is only taken as a table if its cells hold this share of the words that it replaces."""
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +172,7 @@ def _positions(rules: Iterable[Rule]) -> list[float]:
     """Where rules stand, near ones once."""
     positions: list[float] = []
     for rule in sorted(rules, key=lambda rule: rule.at):
-        if not positions or rule.at - positions[-1] > _NEAR:
+        if not positions or rule.at - positions[-1] > _THINNEST:
             positions.append(rule.at)
     return positions
 
@@ -191,10 +198,18 @@ def _blocks(rows: list[list[str]], page: int) -> Iterator[Block]:
     filled = [row for row in rows if any(row)]
     while filled and len(set(filter(None, filled[0]))) == 1:
         yield paragraph(next(filter(None, filled.pop(0))), page)
-    used = [column for column in range(len(rows[0])) if any(row[column] for row in filled)]
-    if len(used) > 1 and len(filled) > 1:
-        table = [[row[column] for column in used] for row in filled]
+    used = [column for column in range(len(rows[0])) if _is_used(filled, column)]
+    table = [[row[column] for column in used] for row in filled]
+    cells = sum(bool(cell) for row in table for cell in row)
+    if len(used) > 1 and len(table) > 1 and cells >= _FILLED * len(used) * len(table):
         yield from table_blocks(table[0], table[1:], page)
+
+
+def _is_used(rows: list[list[str]], column: int) -> bool:
+    """Not if it is blank but for a header that stands over several columns."""
+    header = rows[0][column] if rows else ""
+    is_own = bool(header) and (column == 0 or rows[0][column - 1] != header)
+    return is_own or any(row[column] for row in rows[1:])
 
 
 def _cell_texts(
@@ -235,11 +250,16 @@ def _shared_down(
 
 
 def _parted(rules: list[Rule], at: float, along: float) -> bool:
-    return any(abs(rule.at - at) <= _NEAR and rule.start <= along <= rule.end for rule in rules)
+    return any(abs(rule.at - at) <= _THINNEST and rule.start <= along <= rule.end for rule in rules)
 
 
 def _holds_its_text(table: Table, lines: Sequence[Line]) -> bool:
-    """Whether the cells hold what the lines hold that the table would replace."""
-    replaced = "".join("".join(line.text.split()) for line in lines if table.holds(line))
-    kept = sum(len("".join(block.text.split())) for block in table.blocks)
-    return bool(replaced) and kept >= _KEPT_TEXT * len(replaced)
+    """Whether the cells hold the words of the lines that the table would replace: rules that cut
+    through words are no table."""
+    replaced = Counter(word for line in lines if table.holds(line) for word in _words(line.text))
+    kept = Counter(word for block in table.blocks for word in _words(block.text))
+    return bool(replaced) and (replaced & kept).total() >= _KEPT_WORDS * replaced.total()
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text)

@@ -206,3 +206,8 @@ def test_paragraph_across_two_pages_is_whole() -> None:
     assert [len(group.lines) for group in across_pages(groups, 12)] == [2]
     separate = [*grouped([line("It ends.", 700, page=1)]), *grouped([line("New one.", 50, page=2)])]
     assert len(across_pages(separate, 12)) == 2
+
+
+def test_rows_of_figures_keep_their_lines() -> None:
+    rows = [line("year ducks geese", 0), line("2024 17 3", 14), line("2025 12 9", 28)]
+    assert joined(rows, frozenset()) == "year ducks geese\n2024 17 3\n2025 12 9"
