@@ -46,7 +46,7 @@ _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGN
 _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
 # A line end in the source between two Chinese characters is no space.
 _CJK_LINE_END = re.compile(f"(?<=[{_CJK}])[ \t\r]*\n\\s*(?=[{_CJK}])")
-_SPACE = re.compile(r"[ \t\r\n\f]+")
+_SPACE = re.compile(r"[ \t\r\n\f]{2,}|[\t\r\n\f]")
 
 
 def html_blocks(root: LexborNode) -> list[Block]:
