@@ -166,13 +166,15 @@ class Candidate:
 
     `similarity` is the exact cosine (-1 to 1), known for every candidate when the query had a
     vector, else None. `bm25` is the engine's score (k1 1.2, b .75), 0 where the lexical side did
-    not bring the chunk.
+    not bring the chunk. `terms` are the chunk's, joined by spaces as the index stores them; an index
+    that leaves them empty has them worked out again by the fusion, at about 0.3 ms a chunk.
     """
 
     chunk: Chunk
     uri: str
     similarity: float | None
     bm25: float
+    terms: str = ""
 
 
 @dataclass(frozen=True, slots=True)
