@@ -19,11 +19,11 @@ from ingestion.loaders.pdf_layout import (
     heading_key,
     laid_out,
     typography,
-    vocabulary_of,
     without_running_lines,
 )
 from ingestion.loaders.pdf_lines import Line, page_view, read_lines
 from ingestion.loaders.pdf_tables import Table, read_tables
+from ingestion.loaders.pdf_text import vocabulary_of
 from ingestion.loaders.registry import PDF
 from kb.errors import DocumentTooLarge, UnreadableDocument
 from kb.types import Block, BlockKind, FailureCategory, ParsedDocument

@@ -4,10 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from ingestion.loaders.blocks import bullet_list, heading, one_line, paragraph
 from ingestion.loaders.pdf_lines import Line
+from ingestion.loaders.pdf_text import CJK, is_same_row, joined
 from kb.types import Block
 
 _MARGIN = 0.09
@@ -40,15 +40,10 @@ _NUMBERED = re.compile(
     r"(?:\(?\d{1,3}[.)、]|\(?[a-z]\))\s+(?=\S)|[（(][一二三四五六七八九十]+[)）]|[一二三四五六七八九十]+、"
 )
 _SENTENCE_END = re.compile(r"[.!?:;。！？：；…][\"'”’)\]）」』]*$")
-_CJK = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
-_SLACK = 3
-"""Characters more than the next word that must fit before a line end counts as meant."""
-_LEADERS = re.compile(r"(?:\s*[.…·]){4,}\s*")
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 """Symbols of fonts of their own; nobody can say which."""
 _MOST_BOLD = 0.4
 """Where more of the text is bold, bold does not make a heading."""
-_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +121,14 @@ def _continues(group: Sequence[Line], line: Line) -> bool:
     if (
         last.bold != line.bold
         and all(member.bold == last.bold for member in group)
-        and not _is_same_row(last, line)
+        and not is_same_row(last, line)
     ):
         return False
-    if abs(line.size - last.size) > _SAME_SIZE * max(line.size, last.size) and not _is_same_row(
+    if abs(line.size - last.size) > _SAME_SIZE * max(line.size, last.size) and not is_same_row(
         last, line
     ):
         return False
-    if _is_same_row(last, line):
+    if is_same_row(last, line):
         return True
     gap = line.top - last.bottom
     height = max(line.size, last.size)
@@ -142,11 +137,6 @@ def _continues(group: Sequence[Line], line: Line) -> bool:
     if line.left > last.right or line.right < min(member.left for member in group):
         return False
     return not _ends_paragraph(group, line, height)
-
-
-def _is_same_row(last: Line, line: Line) -> bool:
-    overlap = min(last.bottom, line.bottom) - max(last.top, line.top)
-    return overlap > 0.5 * min(last.size, line.size) and line.left >= last.left
 
 
 def _ends_paragraph(group: Sequence[Line], line: Line, height: float) -> bool:
@@ -162,68 +152,6 @@ def _ends_paragraph(group: Sequence[Line], line: Line, height: float) -> bool:
 
 def _is_item(text: str) -> bool:
     return bool(_BULLET.match(text) or _NUMBERED.match(text))
-
-
-# --- Text -------------------------------------------------------------------------------------
-
-
-def joined(lines: Sequence[Line], vocabulary: frozenset[str]) -> str:
-    """One flowing text: words cut at line ends made whole, no spaces between Chinese characters.
-
-    A line end stays where the next word would still have fitted: it was meant (rows of a table
-    without rules, addresses).
-    """
-    right = max(line.right for line in lines)
-    text = _LEADERS.sub(" ... ", lines[0].text)
-    for last, line in pairwise(lines):
-        following = _LEADERS.sub(" ... ", line.text)
-        if text.endswith("-") and following[:1].islower() and text[-2:-1].isalpha():
-            text = _without_hyphen(text, following, vocabulary)
-        elif not _is_same_row(last, line) and (
-            _would_have_fitted(last, line, right)
-            or _is_figures(last.text)
-            or _is_figures(line.text)
-        ):
-            text += f"\n{following}"
-        elif _CJK.match(text[-1:]) and _CJK.match(following):
-            text += following
-        else:
-            text = f"{text} {following}"
-    return text
-
-
-def _is_figures(text: str) -> bool:
-    """A row of a table without rules: at least three words, half of them with digits."""
-    parts = text.split()
-    return len(parts) >= 3 and 2 * sum(any(map(str.isdigit, part)) for part in parts) >= len(parts)
-
-
-def _would_have_fitted(last: Line, line: Line, right: float) -> bool:
-    if line.page != last.page or line.top < last.top:
-        return False
-    first_word = line.text[:1] if _CJK.match(line.text) else line.text.split(maxsplit=1)[0]
-    character = (line.right - line.left) / max(len(line.text), 1)
-    return last.right + (len(first_word) + _SLACK) * character < right
-
-
-def _without_hyphen(text: str, line: str, vocabulary: frozenset[str]) -> str:
-    """The hyphen stays where the document knows the word with it ("chat-optimised"), or knows both
-    halves as words but not the whole."""
-    before = text.rsplit(maxsplit=1)[-1][:-1].lower()
-    match = _WORD.match(line.lower())
-    after = match[0] if match else ""
-    whole = before + after in vocabulary
-    halves = {f"{before}-{after}"} & vocabulary or {before, after} <= vocabulary
-    return text + line if halves and not whole else text[:-1] + line
-
-
-def vocabulary_of(pages: Iterable[Iterable[Line]]) -> frozenset[str]:
-    """The words within lines; the last of a line may be half a word."""
-    words: set[str] = set()
-    for lines in pages:
-        for line in lines:
-            words.update(_WORD.findall(line.text.lower().rpartition(" ")[0]))
-    return frozenset(words)
 
 
 # --- Blocks -----------------------------------------------------------------------------------
@@ -332,7 +260,7 @@ def _goes_on(group: Group, following: Group, body: float) -> bool:
         and abs(last.size - body) <= _SAME_SIZE * body
     )
     starts_inside = first.text[:1].islower() or bool(
-        _CJK.match(first.text) and _CJK.match(last.text[-1])
+        CJK.match(first.text) and CJK.match(last.text[-1])
     )
     return (
         moved_up

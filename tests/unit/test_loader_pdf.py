@@ -11,8 +11,9 @@ from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfgen.canvas import Canvas
 
 from ingestion.loaders import LoadLimits, load
-from ingestion.loaders.pdf_layout import across_pages, grouped, joined
+from ingestion.loaders.pdf_layout import across_pages, grouped
 from ingestion.loaders.pdf_lines import Line
+from ingestion.loaders.pdf_text import joined
 from kb.errors import DocumentError
 from kb.types import BlockKind, FailureCategory
 
