@@ -1,6 +1,6 @@
 """How much text each loader keeps, against other projects' own renderings of the same files.
 
-    python benchmarks/loaders.py [--files] [--format docx]
+    python -m benchmarks.loaders [--files] [--format docx]
 
 Reads ../shared/data/fixtures (public test files of docling and markitdown). A word is a run of
 letters and digits, or one CJK character; both texts are bags of words. `kept` is the share of the
