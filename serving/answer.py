@@ -12,6 +12,7 @@ from kb.settings import AnswerSettings
 from kb.types import Citation, Hit
 from serving.conversation import Asked, Message, is_small_talk, last_question
 from serving.extractive import Extract, find_quotes, render
+from serving.question_words import content_terms
 from serving.refusal import Refusal, RefusalReason, reason_to_refuse, refuse, scores, strength
 
 __all__ = ["Answer", "Message", "Search", "answer", "deltas"]
@@ -69,8 +70,9 @@ async def _best_reading(
 
     async def read(question: str) -> tuple[str, list[Hit], Extract]:
         hits = (await search(question))[: settings.passages]
+        focus = asked.text if question != asked.text and content_terms(asked.text) else ""
         extract = await find_quotes(
-            question, hits, embedder=embedder, limit=settings.sentences, focus=asked.text
+            question, hits, embedder=embedder, limit=settings.sentences, focus=focus
         )
         return question, hits, extract
 

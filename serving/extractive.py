@@ -10,8 +10,10 @@ from math import log
 from re import findall
 from typing import Final
 
+import numpy as np
+
 from kb.ports import Embedder
-from kb.types import Citation, Hit, Vector
+from kb.types import Citation, Hit, Vector, Vectors
 from serving import citations
 from serving.question_words import content_terms, expects, language
 from serving.sentences import Piece, Span, blocks, is_code, is_table, pieces
@@ -24,7 +26,7 @@ MOST_EMBEDDED: Final = 24
 COVERAGE_WEIGHT: Final = 0.15
 HIT_WEIGHT: Final = 0.35
 TYPE_WEIGHT: Final = 0.03
-MARGIN: Final = 0.05
+MARGIN: Final = 0.06
 """A further piece is quoted only if its score is at most this much below the best one's."""
 
 
@@ -88,20 +90,28 @@ async def find_quotes(
         return Extract((), None)
     # All as queries: sentences are compared with a question, not with long passages, and the
     # embedder answers queries at once, even while documents are being ingested.
-    vectors = await embedder.queries([question, *(candidate.text for candidate in found)])
-    similarities: Vector = vectors[1:] @ vectors[0]
+    asked = [question, focus] if focus else [question]
+    vectors = await embedder.queries([*asked, *(candidate.text for candidate in found)])
+    meant = _middle(vectors[: len(asked)])
+    similarities: Vector = vectors[len(asked) :] @ meant
     scores = [_promise(c) + float(s) for c, s in zip(found, similarities, strict=True)]
     nearest = int(similarities.argmax())
     quoted_language = language(found[nearest].text)
-    unrelated = await unrelated_similarity(vectors[0], quoted_language, embedder)
+    unrelated = await unrelated_similarity(meant, quoted_language, embedder)
     evidence = Evidence(
         score=hits[0].score,
         similarity=float(similarities[nearest]),
         margin=float(similarities[nearest]) - unrelated,
-        coverage=max(passage_coverage(focus or question, hits)),
+        coverage=max(passage_coverage(question, hits)),
         same_language=quoted_language == language(question),
     )
     return Extract(tuple(choose(found, scores, limit)), evidence)
+
+
+def _middle(vectors: Vectors) -> Vector:
+    """The direction between vectors of norm 1, of norm 1."""
+    total: Vector = vectors.sum(axis=0)
+    return total / max(float(np.linalg.norm(total)), 1e-12)
 
 
 # --- Candidates ---------------------------------------------------------------------------------
