@@ -87,7 +87,7 @@ class ProcessParser:
             self._free.put_nowait(slot)
 
     async def close(self) -> None:
-        """Kills what is still running; its callers get UnreadableDocument. Twice is harmless."""
+        """Kills what is still running; its callers get CancelledError. Twice is harmless."""
         await asyncio.gather(*(slot.close() for slot in self._slots))
 
 
@@ -98,6 +98,7 @@ class _Slot:
         self._settings = settings
         self._timeout_s = timeout_s
         self._pool: ProcessPool | None = None
+        self._task: asyncio.Future[PreparedDocument] | None = None
 
     async def run(self, path: Path, document_id: str) -> PreparedDocument:
         try:
@@ -112,8 +113,9 @@ class _Slot:
     async def _run_once(self, path: Path, document_id: str) -> PreparedDocument:
         pool = await self._running_pool()
         task = pool.schedule(parse_process.run, args=(path, document_id), timeout=self._timeout_s)
+        self._task = asyncio.wrap_future(task)
         try:
-            return await asyncio.wrap_future(task)
+            return await self._task
         except TimeoutError as error:
             raise ParseTimeout(
                 f"Reading the file took longer than {self._timeout_s:g} seconds. "
@@ -123,6 +125,11 @@ class _Slot:
             raise self._death(error.exitcode) from error
 
     async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        await self._stop()
+
+    async def _stop(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.stop()  # type: ignore[no-untyped-call]
@@ -130,7 +137,7 @@ class _Slot:
 
     async def _running_pool(self) -> ProcessPool:
         if self._pool is None or not self._pool.active:
-            await self.close()
+            await self._stop()
             self._pool = await asyncio.to_thread(self._new_pool)
         return self._pool
 

@@ -33,7 +33,7 @@ CHUNK_COLUMNS: Final = (
     "text_hash",
     "tokens",
 )
-HIT_COLUMNS: Final = (*CHUNK_COLUMNS, "uri")
+HIT_COLUMNS: Final = (*CHUNK_COLUMNS, "uri", "terms")
 
 
 def arrow_schema(schema: IndexSchema) -> "pa.Schema":
@@ -107,7 +107,7 @@ def chunk(row: Mapping[str, Any]) -> Chunk:
 
 
 def candidate(row: Mapping[str, Any], similarity: float | None, bm25: float) -> Candidate:
-    return Candidate(chunk(row), row["uri"], similarity, bm25)
+    return Candidate(chunk(row), row["uri"], similarity, bm25, row["terms"])
 
 
 def mismatch(name: str, there: IndexSchema | None, wanted: IndexSchema) -> str:
