@@ -74,6 +74,7 @@ class ProcessParser:
         )
         count = settings.parse_processes or max(1, (os.cpu_count() or 1) // 2)
         self._slots = [_Slot(process_settings, settings.parse_timeout_s) for _ in range(count)]
+        self._closed = False
         # Last in, first out: few files need few processes.
         self._free: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
         for slot in self._slots:
@@ -82,12 +83,15 @@ class ProcessParser:
     async def prepare(self, path: Path, document_id: str) -> PreparedDocument:
         slot = await self._free.get()
         try:
+            if self._closed:  # it waited in line meanwhile
+                raise asyncio.CancelledError
             return await slot.run(path, document_id)
         finally:
             self._free.put_nowait(slot)
 
     async def close(self) -> None:
-        """Kills what is still running; its callers get CancelledError. Twice is harmless."""
+        """Kills what is still running; callers get CancelledError, from now on too. Twice is harmless."""
+        self._closed = True
         await asyncio.gather(*(slot.close() for slot in self._slots))
 
 
