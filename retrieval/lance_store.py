@@ -1,104 +1,125 @@
 """Index generations as LanceDB tables in one folder."""
 
 import asyncio
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kb.errors import IndexSchemaMismatch, NotFoundError
 from kb.types import IndexSchema
 from retrieval import mapping
-from retrieval.lance_index import EXACT_ROWS, LanceIndex, WriteTurns, translated
+from retrieval.lance_index import EXACT_BELOW, LanceIndex, translated, write_lock
 
 if TYPE_CHECKING:
-    from lancedb import AsyncConnection, AsyncTable
+    from lancedb.db import AsyncConnection
+    from lancedb.table import AsyncTable
 
-SCALAR_INDEXES = ("id", "document_id", "text_hash")
-LONGEST_TERM = 1_000
-"""Above what `retrieval.terms` makes: the engine must not drop what it is given."""
+LOCK_NAME: Final = ".write.lock"
 
 
 class LanceStore:
-    """Implements the port `IndexStore`. Nothing is opened before the first call."""
+    """The `IndexStore` port. Nothing is opened or written before the first call."""
 
-    def __init__(self, folder: Path, exact_rows: int = EXACT_ROWS) -> None:
-        self._folder = folder
-        self._exact_rows = exact_rows
+    def __init__(self, folder: Path, *, exact_below: int = EXACT_BELOW) -> None:
+        # Absolute, because LanceDB takes some relative names for addresses of its cloud.
+        self._folder = folder.absolute()
+        self._exact_below = exact_below
         self._connection: AsyncConnection | None = None
-        self._turns: WriteTurns | None = None
 
     async def create(self, name: str, schema: IndexSchema) -> LanceIndex:
-        connection, turn = await self._connected()
-        async with turn():
-            if name not in await self._names(connection):
-                with translated():
+        connection = await self._connect()
+        async with write_lock(self._lock_file):
+            with translated(name):
+                if name in await _table_names(connection):
+                    table = await connection.open_table(name)
+                else:
                     table = await connection.create_table(name, schema=mapping.arrow_schema(schema))
-                    await _create_indexes(table)
-        return await self.open(name, schema)
+            await self._check(table, schema)
+            with translated(name):
+                await _ensure_text_index(table)
+        return self._index(table, schema)
 
     async def open(self, name: str, schema: IndexSchema) -> LanceIndex:
-        connection, turn = await self._connected()
-        if name not in await self._names(connection):
-            raise NotFoundError(f"There is no index {name} in {self._folder}.")
-        with translated():
+        connection = await self._connect()
+        with translated(name):
+            if name not in await _table_names(connection):
+                raise NotFoundError(
+                    f"There is no index {name} in {self._folder}. Ingest the documents again."
+                )
             table = await connection.open_table(name)
-            there = mapping.index_schema((await table.schema()).metadata)
-        if there != schema:
-            raise IndexSchemaMismatch(mapping.mismatch(name, there, schema))
-        return LanceIndex(table, schema, turn, self._exact_rows)
+        await self._check(table, schema)
+        return self._index(table, schema)
 
     async def drop(self, name: str) -> None:
-        connection, turn = await self._connected()
-        async with turn():
-            if name in await self._names(connection):
-                with translated():
-                    await connection.drop_table(name)
+        connection = await self._connect()
+        async with write_lock(self._lock_file):
+            with translated(name):
+                if name in await _table_names(connection):
+                    await connection.drop_table(name, ignore_missing=True)
 
     async def names(self) -> list[str]:
-        connection, _ = await self._connected()
-        return await self._names(connection)
+        connection = await self._connect()
+        with translated("store"):
+            return await _table_names(connection)
 
     async def close(self) -> None:
-        if self._connection:
+        if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    async def _connected(self) -> "tuple[AsyncConnection, WriteTurns]":
-        if self._connection is None or self._turns is None:
-            import lancedb
+    @property
+    def _lock_file(self) -> Path:
+        return self._folder / LOCK_NAME
 
-            with translated():
-                await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
-                # Zero: a reader sees what other processes have written since.
+    def _index(self, table: "AsyncTable", schema: IndexSchema) -> LanceIndex:
+        return LanceIndex(table, schema, self._lock_file, exact_below=self._exact_below)
+
+    async def _check(self, table: "AsyncTable", schema: IndexSchema) -> None:
+        with translated(table.name):
+            built = mapping.stored_schema(await table.schema())
+        mismatch = mapping.difference(table.name, built, schema)
+        if mismatch:
+            table.close()
+            raise IndexSchemaMismatch(mismatch)
+
+    async def _connect(self) -> "AsyncConnection":
+        if self._connection is None:
+            from datetime import timedelta
+
+            # Importing lancedb takes seconds: not while the event loop waits.
+            lancedb = await asyncio.to_thread(__import__, "lancedb")
+            with translated("store"):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                # Zero: each read looks for commits of other processes.
                 self._connection = await lancedb.connect_async(
                     self._folder, read_consistency_interval=timedelta(0)
                 )
-            self._turns = WriteTurns(str(self._folder / "write.lock"))
-        return self._connection, self._turns
-
-    async def _names(self, connection: "AsyncConnection") -> list[str]:
-        names: list[str] = []
-        with translated():
-            page = await connection.list_tables()
-            names += page.tables
-            while page.page_token:
-                page = await connection.list_tables(page_token=page.page_token)
-                names += page.tables
-        return sorted(names)
+        return self._connection
 
 
-async def _create_indexes(table: "AsyncTable") -> None:
-    """The terms are ours, so the engine must only split them on white space."""
-    from lancedb.index import FTS, BTree
+async def _table_names(connection: "AsyncConnection") -> list[str]:
+    names: list[str] = []
+    token: str | None = None
+    while True:
+        page = await connection.list_tables(page_token=token)
+        names.extend(page.tables)
+        token = page.page_token
+        if not token:
+            return names
 
-    words = FTS(
+
+async def _ensure_text_index(table: "AsyncTable") -> None:
+    """Makes the full-text index where it is not there yet: a crash may have come between."""
+    from lancedb.index import FTS
+
+    if any("terms" in index.columns for index in await table.list_indices()):
+        return
+    # The terms are ready: split on white space and change nothing. All of this is on by default.
+    as_they_are = FTS(
         base_tokenizer="whitespace",
-        stem=False,
+        max_token_length=None,
         lower_case=False,
+        stem=False,
         remove_stop_words=False,
         ascii_folding=False,
-        max_token_length=LONGEST_TERM,
     )
-    await table.create_index("terms", config=words)
-    for column in SCALAR_INDEXES:
-        await table.create_index(column, config=BTree())
+    await table.create_index("terms", config=as_they_are)

@@ -1,28 +1,25 @@
-"""What an index row holds: the Arrow schema, and chunks to rows and back. Pure.
+"""How chunks become rows of an Arrow table and rows become chunks, with the checks before writing."""
 
-Raise MAPPING_VERSION whenever a column, or what `retrieval.terms` returns, changes.
-"""
-
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
-import orjson
 
-from kb.types import Candidate, Chunk, IndexedDocument, IndexSchema
+from kb.types import Candidate, Chunk, IndexedDocument, IndexSchema, Vector
 from retrieval.terms import terms
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 MAPPING_VERSION: Final = 1
+"""Raise it when columns, or what `terms` returns, change: older indexes are then refused."""
+
 SCHEMA_KEY: Final = b"kb"
-"""Under this key of the Arrow schema's metadata stands what the index was built with."""
+"""The entry of the table's Arrow metadata that holds the IndexSchema as JSON."""
 
 CHUNK_COLUMNS: Final = (
     "id",
     "document_id",
+    "uri",
     "ordinal",
     "title",
     "heading_path",
@@ -33,90 +30,167 @@ CHUNK_COLUMNS: Final = (
     "text_hash",
     "tokens",
 )
-HIT_COLUMNS: Final = (*CHUNK_COLUMNS, "uri", "terms")
+
+Row = Mapping[str, Any]
 
 
-def arrow_schema(schema: IndexSchema) -> "pa.Schema":
-    """One row a chunk; `terms` are separated by white space, `vector` has L2 norm 1."""
+def arrow_schema(schema: IndexSchema) -> Any:
+    """The `pyarrow.Schema` of a table: one row a chunk; `vector` is float32[dimensions]."""
     import pyarrow as pa
 
-    text, number, texts = pa.string(), pa.int32(), pa.list_(pa.string())
-    kinds = dict.fromkeys(CHUNK_COLUMNS, text) | {
-        "ordinal": number,
-        "heading_path": texts,
-        "page": number,
-        "start": pa.int64(),
-        "end": pa.int64(),
-        "tokens": number,
-        "uri": text,
-        "groups": texts,
-        "terms": text,
-        "vector": pa.list_(pa.float32(), schema.dimensions),
-    }
-    metadata = {SCHEMA_KEY: orjson.dumps(asdict(schema))}
-    return pa.schema(list(kinds.items()), metadata=metadata)
+    strings = pa.list_(pa.field("item", pa.string(), nullable=False))
+    vector = pa.list_(pa.float32(), schema.dimensions)
+    required = [
+        ("id", pa.string()),
+        ("document_id", pa.string()),
+        ("uri", pa.string()),
+        ("groups", strings),
+        ("ordinal", pa.int32()),
+        ("title", pa.string()),
+        ("heading_path", strings),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("text", pa.string()),
+        ("text_hash", pa.string()),
+        ("tokens", pa.int32()),
+        ("terms", pa.string()),
+        ("vector", vector),
+    ]
+    fields = [pa.field(name, kind, nullable=False) for name, kind in required]
+    fields.append(pa.field("page", pa.int32(), nullable=True))
+    return pa.schema(fields, metadata={SCHEMA_KEY: json.dumps(asdict(schema)).encode()})
 
 
-def index_schema(metadata: Mapping[bytes, bytes] | None) -> IndexSchema | None:
-    """What an index was built with, from its metadata; None when it is no index of ours."""
-    stored = (metadata or {}).get(SCHEMA_KEY)
-    return IndexSchema(**orjson.loads(stored)) if stored else None
+def stored_schema(table_schema: Any) -> IndexSchema | None:
+    """The IndexSchema a `pyarrow.Schema` carries; None when it is not one of ours."""
+    stored = (table_schema.metadata or {}).get(SCHEMA_KEY)
+    return IndexSchema(**json.loads(stored)) if stored else None
+
+
+def difference(name: str, built: IndexSchema | None, wanted: IndexSchema) -> str | None:
+    """A sentence naming what differs and the remedy; None when the schemas are equal."""
+    if built == wanted:
+        return None
+    if built is None:
+        differs = "it was not made by this program"
+    else:
+        old, new = asdict(built), asdict(wanted)
+        differs = ", ".join(
+            f"{key.replace('_', ' ')} {old[key]} (now {new[key]})"
+            for key in new
+            if old[key] != new[key]
+        )
+        differs = f"it was built with {differs}"
+    return (
+        f"The index {name} does not fit the present settings: {differs}. Put the settings back, or run"
+        " `kb collections delete NAME --yes` for its collection and ingest its documents again."
+    )
 
 
 def check_documents(documents: Sequence[IndexedDocument], dimensions: int) -> None:
-    """Raises ValueError for what must never be written."""
-    seen: set[str] = set()
+    """Raises ValueError for anything an index must not hold. Called before the first write."""
+    seen_documents: set[str] = set()
+    seen_chunks: set[str] = set()
     for document in documents:
-        shape = (len(document.chunks), dimensions)
-        if document.vectors.shape != shape:
-            raise ValueError(
-                f"{document.id}: vectors have shape {document.vectors.shape}, not {shape}"
-            )
-        if not np.isfinite(document.vectors).all():
-            raise ValueError(f"{document.id}: a vector is not finite")
-        names = [document.id, *(chunk.id for chunk in document.chunks)]
-        if len(set(names)) < len(names) or seen & set(names):
-            raise ValueError(f"{document.id}: an id is there twice")
-        seen.update(names)
-        if any(chunk.document_id != document.id for chunk in document.chunks):
-            raise ValueError(f"{document.id}: a chunk belongs to another document")
+        if document.id in seen_documents:
+            raise ValueError(f"Document {document.id} is there twice in one call.")
+        seen_documents.add(document.id)
+        _check_vectors(document, dimensions)
+        for chunk in document.chunks:
+            if chunk.document_id != document.id:
+                raise ValueError(f"Chunk {chunk.id} is not one of document {document.id}.")
+            if chunk.id in seen_chunks:
+                raise ValueError(f"Chunk {chunk.id} is there twice in one call.")
+            seen_chunks.add(chunk.id)
+        _check_text(document)
 
 
-def rows(documents: Sequence[IndexedDocument], schema: IndexSchema) -> "pa.Table":
+def _check_vectors(document: IndexedDocument, dimensions: int) -> None:
+    expected = (len(document.chunks), dimensions)
+    # A document without chunks is a deletion: whatever empty array comes with it will do.
+    if document.vectors.shape != expected and (document.chunks or document.vectors.size):
+        raise ValueError(
+            f"Vectors of document {document.id} have shape {document.vectors.shape}, not {expected}."
+        )
+    if not np.isfinite(document.vectors).all():
+        raise ValueError(f"Vectors of document {document.id} are not finite.")
+
+
+def _check_text(document: IndexedDocument) -> None:
+    """Lone surrogates cannot be stored; UnicodeEncodeError is a ValueError that names the place."""
+    for text in (document.uri, *document.groups):
+        text.encode()
+    for chunk in document.chunks:
+        for text in (chunk.title, *chunk.heading_path, chunk.text):
+            text.encode()
+
+
+def check_query_vector(vector: Vector, dimensions: int) -> None:
+    if vector.shape != (dimensions,) or not np.isfinite(vector).all():
+        raise ValueError(f"A query vector must be {dimensions} finite numbers.")
+
+
+def arrow_rows(documents: Sequence[IndexedDocument], schema: IndexSchema) -> Any:
+    """All chunks of these documents as one `pyarrow.Table`. Cuts terms: call it off the event loop."""
     import pyarrow as pa
 
-    chunks = [(document, chunk) for document in documents for chunk in document.chunks]
-    columns: dict[str, Any] = {
-        name: [getattr(chunk, name) for _, chunk in chunks] for name in CHUNK_COLUMNS
+    table_schema = arrow_schema(schema)
+    rows = [_row(document, chunk) for document in documents for chunk in document.chunks]
+    if not rows:
+        return table_schema.empty_table()
+    matrix = np.concatenate([document.vectors for document in documents if document.chunks])
+    flat = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
+    columns = {
+        "vector": pa.FixedSizeListArray.from_arrays(flat, type=table_schema.field("vector").type)
     }
-    columns["uri"] = [document.uri for document, _ in chunks]
-    columns["groups"] = [document.groups for document, _ in chunks]
-    columns["terms"] = [" ".join(terms(chunk.passage)) for _, chunk in chunks]
-    vectors = [document.vectors for document in documents]
-    flat = (
-        np.concatenate(vectors).astype(np.float32).ravel() if vectors else np.empty(0, np.float32)
-    )
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), schema.dimensions)
-    return pa.table(columns, schema=arrow_schema(schema))
+    arrays = [
+        columns[field.name]
+        if field.name in columns
+        else pa.array([row[field.name] for row in rows], type=field.type)
+        for field in table_schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=table_schema)
 
 
-def chunk(row: Mapping[str, Any]) -> Chunk:
-    values = {name: row[name] for name in CHUNK_COLUMNS}
-    values["heading_path"] = tuple(values["heading_path"] or ())
-    return Chunk(**values)
+def _row(document: IndexedDocument, chunk: Chunk) -> dict[str, Any]:
+    row = {name: getattr(chunk, name) for name in CHUNK_COLUMNS if name != "uri"}
+    return row | {
+        "uri": document.uri,
+        "groups": list(document.groups),
+        "heading_path": list(chunk.heading_path),
+        "terms": " ".join(terms(chunk.passage)),
+    }
 
 
-def candidate(row: Mapping[str, Any], similarity: float | None, bm25: float) -> Candidate:
-    return Candidate(chunk(row), row["uri"], similarity, bm25, row["terms"])
+def chunk_of(row: Row) -> Chunk:
+    values = {name: row[name] for name in CHUNK_COLUMNS if name != "uri"}
+    return Chunk(**values | {"heading_path": tuple(row["heading_path"])})
 
 
-def mismatch(name: str, there: IndexSchema | None, wanted: IndexSchema) -> str:
-    """What differs, for the user."""
-    if there is None:
-        return f"{name} is not an index of ours: something else lies in the index folder."
-    old, new = asdict(there), asdict(wanted)
-    differences = ", ".join(f"{k} {old[k]} instead of {new[k]}" for k in new if old[k] != new[k])
-    return (
-        f"The index {name} was built with {differences}. Go back to the former settings, or delete "
-        "the collection (`kb collections delete NAME --yes`) and ingest again."
-    )
+def candidates(
+    dense: Iterable[Row], lexical: Iterable[Row], vector: Vector | None
+) -> list[Candidate]:
+    """The union of both sides' rows, each chunk once.
+
+    Dense rows carry `_distance` (1 - dot product), lexical rows `_score` and their vector, from which
+    the cosine of those the dense side did not bring is computed here.
+    """
+    found: dict[str, Candidate] = {}
+    for row in dense:
+        similarity = _cosine(1.0 - row["_distance"])
+        found[row["id"]] = Candidate(chunk_of(row), row["uri"], similarity, 0.0)
+    for row in lexical:
+        known = found.get(row["id"])
+        if known is not None:
+            similarity_known = known.similarity
+        elif vector is None:
+            similarity_known = None
+        else:
+            similarity_known = _cosine(float(np.dot(np.asarray(row["vector"], np.float32), vector)))
+        found[row["id"]] = Candidate(chunk_of(row), row["uri"], similarity_known, row["_score"])
+    return list(found.values())
+
+
+def _cosine(dot: float) -> float:
+    """The dot product of two unit vectors, without what rounding adds beyond 1."""
+    return min(1.0, max(-1.0, dot))

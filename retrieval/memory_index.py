@@ -1,142 +1,128 @@
-"""An index in memory: exact cosine and textbook BM25. The fake that tests use."""
+"""An index in memory: the reference for the others, and the fake for tests."""
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
 
 from kb.errors import IndexSchemaMismatch, NotFoundError
-from kb.types import (
-    Access,
-    Candidate,
-    Chunk,
-    IndexCount,
-    IndexedDocument,
-    IndexQuery,
-    IndexSchema,
-    Vector,
-)
-from retrieval.mapping import check_documents, mismatch
+from kb.types import Candidate, Chunk, IndexCount, IndexedDocument, IndexQuery, IndexSchema, Vector
+from retrieval import mapping
 from retrieval.terms import terms
 
-K1 = 1.2
-B = 0.75
-"""BM25's usual constants, and Lucene's and Lance's own."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    chunk: Chunk
-    uri: str
-    groups: tuple[str, ...]
-    vector: Vector
-    terms: Counter[str]
+K1: Final = 1.2
+B: Final = 0.75
 
 
 class MemoryIndex:
-    """Implements the port `ChunkIndex` in a dictionary."""
+    """The `ChunkIndex` port over a dictionary: exact cosine, BM25 over all chunks per query."""
 
     def __init__(self, schema: IndexSchema) -> None:
         self._schema = schema
-        self._documents: dict[str, list[_Row]] = {}
+        self._documents: dict[str, IndexedDocument] = {}
+        self._frequencies: dict[str, Counter[str]] = {}
 
     async def replace(self, documents: Sequence[IndexedDocument]) -> None:
-        check_documents(documents, self._schema.dimensions)
+        mapping.check_documents(documents, self._schema.dimensions)
+        await self.delete([document.id for document in documents])
         for document in documents:
-            self._documents.pop(document.id, None)
             if document.chunks:
-                self._documents[document.id] = [
-                    _Row(
-                        chunk, document.uri, document.groups, vector, Counter(terms(chunk.passage))
-                    )
-                    for chunk, vector in zip(document.chunks, document.vectors, strict=True)
-                ]
+                self._documents[document.id] = document
+                for chunk in document.chunks:
+                    self._frequencies[chunk.id] = Counter(terms(chunk.passage))
 
     async def delete(self, document_ids: Sequence[str]) -> None:
         for document_id in document_ids:
-            self._documents.pop(document_id, None)
+            removed = self._documents.pop(document_id, None)
+            for chunk in removed.chunks if removed else ():
+                del self._frequencies[chunk.id]
 
     async def search(self, query: IndexQuery) -> list[Candidate]:
-        rows = [row for row in self._rows() if _allowed(row, query)]
-        similarities: dict[str, float] = {}
         if query.vector is not None:
-            similarities = {row.chunk.id: float(row.vector @ query.vector) for row in rows}
-        scores = self._bm25(rows, set(query.terms))
-        matching = _best(scores, query.limit)
-        found = _best(similarities, query.limit) | matching
-        return [
+            mapping.check_query_vector(query.vector, self._schema.dimensions)
+        scores = self._bm25(query.terms)
+        found = [
             Candidate(
-                row.chunk,
-                row.uri,
-                similarities.get(row.chunk.id),
-                scores.get(row.chunk.id, 0.0)
-                if row.chunk.id in _best(scores, query.limit)
-                else 0.0,
+                chunk,
+                document.uri,
+                None if query.vector is None else float(np.clip(vector @ query.vector, -1, 1)),
+                scores.get(chunk.id, 0.0),
             )
-            for row in rows
-            if row.chunk.id in found
+            for document in self._readable(query)
+            for chunk, vector in zip(document.chunks, document.vectors, strict=True)
         ]
+        dense = [] if query.vector is None else sorted(found, key=_similarity, reverse=True)
+        lexical = [candidate for candidate in found if candidate.bm25 > 0]
+        lexical.sort(key=lambda candidate: candidate.bm25, reverse=True)
+        best_lexical = {candidate.chunk.id: candidate for candidate in lexical[: query.limit]}
+        best_dense = {
+            candidate.chunk.id: Candidate(candidate.chunk, candidate.uri, candidate.similarity, 0.0)
+            for candidate in dense[: query.limit]
+        }
+        return list((best_dense | best_lexical).values())
+
+    def _readable(self, query: IndexQuery) -> list[IndexedDocument]:
+        groups = query.access.groups
+        return [
+            document
+            for document in self._documents.values()
+            if (groups is None or not document.groups or groups & set(document.groups))
+            and (query.document_ids is None or document.id in query.document_ids)
+        ]
+
+    def _bm25(self, query_terms: Sequence[str]) -> dict[str, float]:
+        """Okapi BM25 with Lucene's idf. Statistics are of the whole index, whoever asks."""
+        scores: dict[str, float] = {}
+        total = len(self._frequencies)
+        lengths = {chunk: counts.total() for chunk, counts in self._frequencies.items()}
+        mean = sum(lengths.values()) / total if total else 0.0
+        for term in query_terms:
+            holders = [chunk for chunk, counts in self._frequencies.items() if term in counts]
+            idf = math.log(1 + (total - len(holders) + 0.5) / (len(holders) + 0.5))
+            for chunk in holders:
+                count = self._frequencies[chunk][term]
+                norm = K1 * (1 - B + B * lengths[chunk] / mean)
+                scores[chunk] = scores.get(chunk, 0.0) + idf * count * (K1 + 1) / (count + norm)
+        return scores
 
     async def vectors(self, text_hashes: Sequence[str]) -> Mapping[str, Vector]:
         wanted = set(text_hashes)
-        return {r.chunk.text_hash: r.vector for r in self._rows() if r.chunk.text_hash in wanted}
+        return {
+            chunk.text_hash: vector
+            for document in self._documents.values()
+            for chunk, vector in zip(document.chunks, document.vectors, strict=True)
+            if chunk.text_hash in wanted
+        }
 
     async def chunks(self, document_id: str) -> list[Chunk]:
-        rows = self._documents.get(document_id, [])
-        return sorted((row.chunk for row in rows), key=lambda chunk: chunk.ordinal)
+        document = self._documents.get(document_id)
+        return sorted(document.chunks, key=lambda chunk: chunk.ordinal) if document else []
 
     async def chunk_ids(self) -> Mapping[str, frozenset[str]]:
         return {
-            document_id: frozenset(row.chunk.id for row in rows)
-            for document_id, rows in self._documents.items()
+            document.id: frozenset(chunk.id for chunk in document.chunks)
+            for document in self._documents.values()
         }
 
     async def count(self) -> IndexCount:
-        return IndexCount(len(self._documents), sum(map(len, self._documents.values())))
+        return IndexCount(len(self._documents), len(self._frequencies))
 
     async def optimise(self) -> None:
-        pass
+        """Nothing to fold: every write is in place at once."""
 
     async def close(self) -> None:
-        pass
-
-    def _rows(self) -> list[_Row]:
-        return [row for rows in self._documents.values() for row in rows]
-
-    def _bm25(self, rows: list[_Row], query_terms: set[str]) -> dict[str, float]:
-        """Robertson and Zaragoza, 2009, with Lucene's idf. Statistics are the whole index's."""
-        everything = self._rows()
-        if not everything:
-            return {}
-        average = sum(row.terms.total() for row in everything) / len(everything)
-        scores: dict[str, float] = {}
-        for term in query_terms:
-            frequency = sum(term in row.terms for row in everything)
-            idf = math.log(1 + (len(everything) - frequency + 0.5) / (frequency + 0.5))
-            for row in rows:
-                if times := row.terms[term]:
-                    length = 1 - B + B * row.terms.total() / average
-                    gain = idf * times * (K1 + 1) / (times + K1 * length)
-                    scores[row.chunk.id] = scores.get(row.chunk.id, 0.0) + gain
-        return scores
+        """Nothing is held open; the store keeps the chunks."""
 
 
-def _best(scores: Mapping[str, float], limit: int) -> set[str]:
-    return set(sorted(scores, key=lambda chunk_id: (-scores[chunk_id], chunk_id))[:limit])
-
-
-def _allowed(row: _Row, query: IndexQuery) -> bool:
-    named = query.document_ids is None or row.chunk.document_id in query.document_ids
-    return named and may_read(row.groups, query.access)
-
-
-def may_read(groups: Iterable[str], access: Access) -> bool:
-    groups = set(groups)
-    return access.groups is None or not groups or bool(groups & access.groups)
+def _similarity(candidate: Candidate) -> float:
+    assert candidate.similarity is not None
+    return candidate.similarity
 
 
 class MemoryStore:
-    """Implements the port `IndexStore` in a dictionary."""
+    """The `IndexStore` port; its indexes live as long as it does."""
 
     def __init__(self) -> None:
         self._indexes: dict[str, tuple[IndexSchema, MemoryIndex]] = {}
@@ -147,10 +133,10 @@ class MemoryStore:
 
     async def open(self, name: str, schema: IndexSchema) -> MemoryIndex:
         if name not in self._indexes:
-            raise NotFoundError(f"There is no index {name}.")
-        there, index = self._indexes[name]
-        if there != schema:
-            raise IndexSchemaMismatch(mismatch(name, there, schema))
+            raise NotFoundError(f"There is no index {name}. Ingest the documents again.")
+        built, index = self._indexes[name]
+        if mismatch := mapping.difference(name, built, schema):
+            raise IndexSchemaMismatch(mismatch)
         return index
 
     async def drop(self, name: str) -> None:
@@ -160,4 +146,4 @@ class MemoryStore:
         return sorted(self._indexes)
 
     async def close(self) -> None:
-        pass
+        """Nothing is held open."""
