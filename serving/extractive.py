@@ -4,13 +4,14 @@ The candidates of the best hits are narrowed by words, compared with the questio
 and the best are quoted. Everything but `find_quotes` is pure.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
-from re import findall
 from typing import Final
 
 import numpy as np
+import regex
 
 from kb.ports import Embedder
 from kb.types import Citation, Hit, Vector, Vectors
@@ -30,18 +31,24 @@ MARGIN: Final = 0.06
 """A further piece is quoted only if its score is at most this much below the best one's."""
 
 
+_TABLE_LINES: Final = regex.compile(r"[|\s]+|-{3,}")
+
+
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A piece of a hit's chunk. `coverage` is the share of the question's terms in it, 0 to 1."""
+class Quotable:
+    """A piece of a hit's chunk. `text` is what is compared: a table's row with its header."""
 
     hit: Hit
     piece: Piece
-    coverage: float
-    fits_type: bool
+    text: str
 
-    @property
-    def text(self) -> str:
-        return self.hit.chunk.text[slice(*self.piece.span)]
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """`promise` is what a piece is worth before the embedder has seen it."""
+
+    quotable: Quotable
+    promise: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +92,26 @@ async def find_quotes(
 
     `focus` is the part of the question that was asked last, where a conversation led up to it.
     """
-    found = candidates(focus or question, hits)
-    if not found:
+    everything = quotables(hits)
+    if not everything:
         return Extract((), None)
+    found = candidates(focus or question, everything)
     # All as queries: sentences are compared with a question, not with long passages, and the
     # embedder answers queries at once, even while documents are being ingested.
     asked = [question, focus] if focus else [question]
-    vectors = await embedder.queries([*asked, *(candidate.text for candidate in found)])
+    vectors = await embedder.queries([*asked, *(candidate.quotable.text for candidate in found)])
     meant = _middle(vectors[: len(asked)])
     similarities: Vector = vectors[len(asked) :] @ meant
-    scores = [_promise(c) + float(s) for c, s in zip(found, similarities, strict=True)]
+    scores = [c.promise + float(s) for c, s in zip(found, similarities, strict=True)]
     nearest = int(similarities.argmax())
-    quoted_language = language(found[nearest].text)
+    quoted_language = language(found[nearest].quotable.text)
     unrelated = await unrelated_similarity(meant, quoted_language, embedder)
+    weights = term_weights(question, everything)
     evidence = Evidence(
         score=hits[0].score,
         similarity=float(similarities[nearest]),
         margin=float(similarities[nearest]) - unrelated,
-        coverage=max(passage_coverage(question, hits)),
+        coverage=max(covered(hit.chunk.passage, weights) for hit in hits),
         same_language=quoted_language == language(question),
     )
     return Extract(tuple(choose(found, scores, limit)), evidence)
@@ -117,50 +126,54 @@ def _middle(vectors: Vectors) -> Vector:
 # --- Candidates ---------------------------------------------------------------------------------
 
 
-def candidates(question: str, hits: Sequence[Hit]) -> list[Candidate]:
-    """At most MOST_EMBEDDED pieces: those with the question's words in the best hits first."""
-    weights = _term_weights(question, hits)
+def quotables(hits: Sequence[Hit]) -> list[Quotable]:
+    """All pieces of the hits but questions, which answer nothing."""
+    found = [
+        Quotable(hit, piece, _compared_text(hit.chunk.text, piece))
+        for hit in hits
+        for piece in pieces(hit.chunk.text)
+    ]
+    return [quotable for quotable in found if quotable.text and quotable.text[-1] not in "?？"]
+
+
+def _compared_text(text: str, piece: Piece) -> str:
+    quoted = text[slice(*piece.span)]
+    if not piece.lead:
+        return quoted
+    return _TABLE_LINES.sub(" ", f"{text[slice(*piece.lead)]} {quoted}").strip()
+
+
+def candidates(question: str, found: Sequence[Quotable]) -> list[Candidate]:
+    """At most MOST_EMBEDDED pieces, those with the question's words in the best hits first."""
+    weights = term_weights(question, found)
     expected = expects(question)
-    found = []
-    for hit in hits:
-        for piece in pieces(hit.chunk.text):
-            text = hit.chunk.text[slice(*piece.span)]
-            if text[-1] in "?？":
-                continue  # a question answers nothing
-            fits = expected is not None and expected.fits(text)
-            found.append(Candidate(hit, piece, _coverage(text, weights), fits))
-    found.sort(key=_promise, reverse=True)
-    return found[:MOST_EMBEDDED]
+    ranked = [
+        Candidate(
+            quotable,
+            HIT_WEIGHT * quotable.hit.score
+            + COVERAGE_WEIGHT * covered(quotable.text, weights)
+            + TYPE_WEIGHT * (expected is not None and expected.fits(quotable.text)),
+        )
+        for quotable in found
+    ]
+    ranked.sort(key=lambda candidate: candidate.promise, reverse=True)
+    return ranked[:MOST_EMBEDDED]
 
 
-def _promise(candidate: Candidate) -> float:
-    """What a candidate is worth before the embedder has seen it."""
-    return (
-        HIT_WEIGHT * candidate.hit.score
-        + COVERAGE_WEIGHT * candidate.coverage
-        + TYPE_WEIGHT * candidate.fits_type
-    )
-
-
-def _term_weights(question: str, hits: Sequence[Hit]) -> dict[str, float]:
+def term_weights(question: str, found: Sequence[Quotable]) -> dict[str, float]:
     """Weights of the question's terms that add up to 1: rarer among the pieces weighs more."""
     asked = set(content_terms(question))
-    texts = [hit.chunk.text[slice(*p.span)] for hit in hits for p in pieces(hit.chunk.text)]
-    present = [asked.intersection(content_terms(text)) for text in texts]
-    rarity = {
-        term: log(1 + len(texts) / (1 + sum(term in terms for terms in present))) for term in asked
-    }
+    present = Counter(
+        term for quotable in found for term in asked.intersection(content_terms(quotable.text))
+    )
+    rarity = {term: log(1 + len(found) / (1 + present[term])) for term in asked}
     total = sum(rarity.values()) or 1.0
     return {term: weight / total for term, weight in rarity.items()}
 
 
-def _coverage(text: str, weights: dict[str, float]) -> float:
+def covered(text: str, weights: Mapping[str, float]) -> float:
+    """The share of the question's terms, by weight, that a text has: 0 to 1."""
     return sum(weights.get(term, 0.0) for term in set(content_terms(text)))
-
-
-def passage_coverage(question: str, hits: Sequence[Hit]) -> list[float]:
-    weights = _term_weights(question, hits)
-    return [_coverage(hit.chunk.passage, weights) for hit in hits]
 
 
 # --- Choosing and showing -------------------------------------------------------------------------
@@ -176,9 +189,8 @@ def choose(found: Sequence[Candidate], scores: Sequence[float], limit: int) -> l
     for score, number in ranked[: limit * 2]:
         if score < ranked[0][0] - MARGIN or len(quotes) == limit:
             break
-        candidate = found[number]
-        quote = Quote(candidate.hit, candidate.piece.shown, candidate.piece.lead, score)
-        _add(quotes, quote)
+        hit, piece = found[number].quotable.hit, found[number].quotable.piece
+        _add(quotes, Quote(hit, piece.shown, piece.lead, score))
     return quotes
 
 
@@ -219,7 +231,9 @@ def _as_markdown(text: str) -> tuple[str, bool]:
         block = text[slice(*span)]
         ends_in_block = is_code(text, span) or is_table(text, span)
         if is_code(text, span):
-            fence = "`" * max(3, 1 + max((len(run) for run in findall(r"`+", block)), default=0))
+            fence = "`" * max(
+                3, 1 + max((len(run) for run in regex.findall(r"`+", block)), default=0)
+            )
             shown.append(f"{fence}\n{block}\n{fence}")
         else:
             shown.append(citations.escape_markers(block.strip()))

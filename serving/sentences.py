@@ -8,13 +8,13 @@ exactly what is quoted.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Final
 
 import regex
 
 from ingestion.sentences import Span as Span
-from ingestion.sentences import sentence_spans
+from ingestion.sentences import line_spans, sentence_spans
 from kb.types import BLOCK_SEPARATOR
 
 
@@ -88,7 +88,7 @@ def pieces(text: str) -> list[Piece]:
     """What can be quoted of a chunk's text, in reading order. Headings are left out."""
     found: list[Piece] = []
     spans = blocks(text)
-    for block, following in zip(spans, [*spans[1:], None], strict=True):
+    for block, following in zip_longest(spans, spans[1:]):
         if is_table(text, block):
             found += _rows(text, block)
         elif _is_list(text, block):
@@ -157,13 +157,8 @@ def _strip_lines(text: str, span: Span) -> Span | None:
 
 
 def _lines(text: str, span: Span) -> list[Span]:
-    found: list[Span] = []
-    position = span[0]
-    for line in text[slice(*span)].split("\n"):
-        if line.strip():
-            found.append((position, position + len(line)))
-        position += len(line) + 1
-    return found
+    offset = span[0]
+    return [(start + offset, end + offset) for start, end in line_spans(text[slice(*span)])]
 
 
 def _share(text: str, span: Span, pattern: regex.Pattern[str]) -> float:
