@@ -1,6 +1,6 @@
 """One score from what the vector side and the lexical side say of a chunk. Pure.
 
-    score = (2 * cosine + coverage ** 2) / 3
+    score = (cosine + 0.4 * coverage ** 2) / 1.4
 
 A score is 0 to 1 and depends on the question and the chunk alone. BM25 brings candidates but isn't
 in the score: it changes with whatever else is indexed (a term's rarity, the average length), and
@@ -16,8 +16,8 @@ from retrieval.terms import terms
 Mode = Literal["hybrid", "dense", "lexical"]
 """What ranks: the score, the cosine alone or BM25 alone (the latter two for evaluation)."""
 
-COVERAGE_WEIGHT: Final = 0.5
-"""Weight of the squared coverage beside the cosine's 1. A plateau from .4 to .5: see the record."""
+COVERAGE_WEIGHT: Final = 0.4
+"""Weight of the squared coverage beside the cosine's 1. A plateau from .3 to .5: see the record."""
 
 
 def rank(

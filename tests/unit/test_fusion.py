@@ -33,18 +33,18 @@ def ids(ranked: list[tuple[Candidate, float]]) -> list[str]:
 def test_the_score_by_hand() -> None:
     asked = ["default", "port"]
     assert score(candidate("a", 0.6, text="the default port"), asked) == pytest.approx(
-        (2 * 0.6 + 1) / 3
+        (0.6 + 0.4) / 1.4
     )
-    assert score(candidate("b", 0.6, text="a port"), asked) == pytest.approx((2 * 0.6 + 0.25) / 3)
-    assert score(candidate("c", 0.6), asked) == pytest.approx(0.6 * 2 / 3)
-    assert score(candidate("c", 0.6), []) == pytest.approx(0.6 * 2 / 3)
+    assert score(candidate("b", 0.6, text="a port"), asked) == pytest.approx((0.6 + 0.1) / 1.4)
+    assert score(candidate("c", 0.6), asked) == pytest.approx(0.6 / 1.4)
+    assert score(candidate("c", 0.6), []) == pytest.approx(0.6 / 1.4)
 
 
 def test_the_score_stays_between_0_and_1() -> None:
     assert score(candidate("a", -0.3), ["port"]) == 0
     assert score(candidate("a", 1.0, text="port"), ["port"]) == 1
     assert score(candidate("a", 1.0000002, text="port"), ["port"]) == 1
-    assert score(candidate("a", None, text="port"), ["port"]) == pytest.approx(1 / 3)
+    assert score(candidate("a", None, text="port"), ["port"]) == pytest.approx(0.4 / 1.4)
 
 
 def test_a_score_does_not_depend_on_what_else_was_found_or_is_indexed() -> None:

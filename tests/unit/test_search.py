@@ -58,7 +58,7 @@ async def test_hits_are_the_best_candidates_in_order(
     best = found[0]
     assert (best.uri, best.collection) == ("file:///best", "docs")
     assert (best.similarity, best.bm25) == (0.6, 5.0)
-    assert best.score == pytest.approx((2 * 0.6 + 1) / 3)
+    assert best.score == pytest.approx((0.6 + 0.4) / 1.4)
 
 
 async def test_one_round_trip_with_vector_terms_and_rights(
