@@ -47,6 +47,9 @@ class HashingEmbedder:
     def tokenizer_file(self) -> Path:
         return self._tokenizer_file
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(self._tokenizer.encode(text).ids) for text in texts]
+
     async def passages(self, texts: Sequence[str]) -> Vectors:
         return self._embed(texts)
 
