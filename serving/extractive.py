@@ -23,6 +23,9 @@ from serving.yardstick import unrelated_similarity
 MOST_EMBEDDED: Final = 24
 """Pieces embedded for one answer: what bounds its cost (about 5 ms each on two cores)."""
 
+MOST_COMPARED: Final = 400
+"""Characters of a piece that are compared: code and text without sentences can be very long."""
+
 # Weights of what speaks for a piece, beside its similarity (weight 1): see docs/answers.md.
 COVERAGE_WEIGHT: Final = 0.15
 HIT_WEIGHT: Final = 0.35
@@ -138,9 +141,9 @@ def quotables(hits: Sequence[Hit]) -> list[Quotable]:
 
 def _compared_text(text: str, piece: Piece) -> str:
     quoted = text[slice(*piece.span)]
-    if not piece.lead:
-        return quoted
-    return _TABLE_LINES.sub(" ", f"{text[slice(*piece.lead)]} {quoted}").strip()
+    if piece.lead:
+        quoted = _TABLE_LINES.sub(" ", f"{text[slice(*piece.lead)]} {quoted}").strip()
+    return quoted[:MOST_COMPARED]
 
 
 def candidates(question: str, found: Sequence[Quotable]) -> list[Candidate]:
