@@ -1,12 +1,17 @@
-"""Groups texts of like length, so that little of a model call is spent on padding."""
+"""Texts made ready for a model: such as can be tokenised, grouped by length."""
 
 from collections.abc import Iterator, Sequence
+
+
+def encodable(text: str) -> str:
+    """Half a surrogate pair (from a broken file name, say) can't be tokenised."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def batches(
     lengths: Sequence[int], most: int, most_padded: int | None = None
 ) -> Iterator[list[int]]:
-    """Indices of texts, longest first, each once.
+    """Indices of texts, longest first, each once: little of a model call is spent on padding.
 
     A batch has at most `most` texts and, unless it is a single text, at most `most_padded` tokens
     (in the unit of `lengths`) when all are padded to the longest.

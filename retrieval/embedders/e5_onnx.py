@@ -12,7 +12,7 @@ import numpy as np
 
 from kb.errors import ModelUnavailable
 from kb.types import Vectors
-from retrieval.embedders.batches import batches
+from retrieval.embedders.batches import batches, encodable
 from retrieval.embedders.e5_model import RECIPE, ModelFiles, ensure_model
 
 DIMENSIONS = 384
@@ -55,7 +55,6 @@ class E5OnnxEmbedder:
 
         files = ensure_model(folder)
         tokenizer = Tokenizer.from_file(str(files.tokenizer))
-        tokenizer.enable_truncation(MAX_TOKENS)
         return cls(files, _session(files.model, threads), tokenizer, batch_size)
 
     @property
@@ -73,6 +72,11 @@ class E5OnnxEmbedder:
     @property
     def tokenizer_file(self) -> Path:
         return self._files.tokenizer
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        whole = [encodable(text) for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)
+        return [len(encoding.ids) for encoding in encodings]
 
     async def passages(self, texts: Sequence[str]) -> Vectors:
         return await self._embed([PASSAGE_PREFIX + text for text in texts], self._passage_thread)
@@ -101,9 +105,8 @@ class E5OnnxEmbedder:
         return vectors
 
     def _tokenise(self, texts: list[str]) -> list[list[int]]:
-        # Half a surrogate pair (from a broken file name, say) can't be tokenised.
-        whole = [text.encode("utf-8", "replace").decode() for text in texts]
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(whole)]
+        encodings = self._tokenizer.encode_batch_fast([encodable(text) for text in texts])
+        return [_cut(encoding.ids) for encoding in encodings]
 
     def _run(self, tokens: list[list[int]]) -> Vectors:
         longest = max(len(ids) for ids in tokens)
@@ -116,6 +119,11 @@ class E5OnnxEmbedder:
             ["embedding"], {"input_ids": input_ids, "attention_mask": mask}
         )[0]
         return vectors
+
+
+def _cut(ids: list[int]) -> list[int]:
+    """At most MAX_TOKENS, of which the last stays the end of the sentence."""
+    return ids if len(ids) <= MAX_TOKENS else [*ids[: MAX_TOKENS - 1], ids[-1]]
 
 
 def _session(model: Path, threads: int) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from kb.types import Vector, Vectors
+from retrieval.embedders.batches import encodable
 
 _CJK_CHARACTER = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]"
 _TOKENIZER_FILE = "hashing-tokenizer.json"
@@ -48,7 +49,7 @@ class HashingEmbedder:
         return self._tokenizer_file
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(self._tokenizer.encode(text).ids) for text in texts]
+        return [len(self._tokenizer.encode(encodable(text)).ids) for text in texts]
 
     async def passages(self, texts: Sequence[str]) -> Vectors:
         return self._embed(texts)
@@ -67,7 +68,7 @@ class HashingEmbedder:
         return vectors / norms
 
     def _add_words(self, vector: Vector, text: str) -> None:
-        text = text.encode("utf-8", "replace").decode()  # half a surrogate pair can't be tokenised
+        text = encodable(text)
         words = self._tokenizer.encode(text).offsets[: self._max_tokens]
         for start, end in words:
             vector[_place(text[start:end].lower(), self._dimensions)] += 1

@@ -12,7 +12,7 @@ import numpy as np
 
 from kb.errors import ModelUnavailable
 from kb.types import Vectors
-from retrieval.embedders.batches import batches
+from retrieval.embedders.batches import batches, encodable
 
 _TOKENIZER_FILE = "tokenizer.json"
 _DEFAULT_MAX_TOKENS = 512  # where the model names no limit
@@ -34,7 +34,8 @@ class SentenceTransformersEmbedder:
         self._dimensions = int(model.get_embedding_dimension())
         self._max_tokens = int(model.max_seq_length or _DEFAULT_MAX_TOKENS)
         self._fingerprint = f"{name}/{_digest(model, prefixes, self._max_tokens)}"
-        self._tokenizer_file = _write_tokenizer(model, name, folder)
+        self._counter = _tokenizer(model, name)
+        self._tokenizer_file = _write_tokenizer(self._counter, name, folder)
         self._thread = ThreadPoolExecutor(1, "embed")
 
     @classmethod
@@ -76,6 +77,11 @@ class SentenceTransformersEmbedder:
     def tokenizer_file(self) -> Path:
         return self._tokenizer_file
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        whole = [encodable(text) for text in texts]
+        encodings = self._counter.encode_batch_fast(whole, add_special_tokens=False)
+        return [len(encoding.ids) for encoding in encodings]
+
     async def passages(self, texts: Sequence[str]) -> Vectors:
         return await self._embed([self._passage_prefix + text for text in texts])
 
@@ -98,7 +104,7 @@ class SentenceTransformersEmbedder:
         return vectors
 
     def _run(self, texts: list[str]) -> Vectors:
-        whole = [text.encode("utf-8", "replace").decode() for text in texts]
+        whole = [encodable(text) for text in texts]
         try:
             vectors = self._model.encode(
                 whole,
@@ -164,8 +170,8 @@ def _digest(model: Any, prefixes: tuple[str, str], max_tokens: int) -> str:
     return digest.hexdigest()
 
 
-def _write_tokenizer(model: Any, name: str, folder: Path) -> Path:
-    """Without truncation and padding, which would make every count the same. Replaces in one step."""
+def _tokenizer(model: Any, name: str) -> Any:
+    """The model's own, without truncation and padding, which would make every count the same."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -176,6 +182,11 @@ def _write_tokenizer(model: Any, name: str, folder: Path) -> Path:
     tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    return tokenizer
+
+
+def _write_tokenizer(tokenizer: Any, name: str, folder: Path) -> Path:
+    """Replaces the file in one step."""
     target = folder / f"{name}-{_TOKENIZER_FILE}"
     scratch = target.with_suffix(f".{os.getpid()}.tmp")
     folder.mkdir(parents=True, exist_ok=True)
