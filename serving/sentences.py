@@ -64,13 +64,14 @@ _LIST_LINE = regex.compile(r"\s*(?:[-*+•]|\d{1,3}[.)、])\s+\S")
 _TABLE_LINE = regex.compile(r"\s*\|.*\|\s*$")
 _TABLE_RULE = regex.compile(r"\s*\|?[\s:|-]*-[\s:|-]*\|?\s*$")
 _CODE_LINE = regex.compile(
-    r"""\s{2,}\S | \s*[{}\[\]();]+,?\s*$ | .*[{;\\]\s*$ | \s*[\w.\-"']+\s*[=:]\s*\S+$
-      | \s*(?:\$|\#!|//|sudo|curl|docker|kubectl|helm|pip3?|npm|yarn|git|make|cd|apt(?:-get)?|brew|go|python3?)\s
+    r"""\s{2,}\S | \s*[{}\[\]();]+,?\s*$ | .*[{;\\]\s*$ | \s*["'a-z_][\w.\-"']*\s*[=:](?:\s*\S+)?$ | \w+=\S
+      | \s*(?:\$|\#|//|sudo|curl|docker|kubectl|helm|pip3?|npm|yarn|git|make|cd|apt(?:-get)?|brew|chmod)\s
       | \s*(?:import|from|def|class|return|local|const|let|var|function|public|export|if|for|while)\b.*[({:;=]
-      | \s*</?[a-zA-Z][^>]*>\s*$
+      | [a-z][\w./-]*(?:\s+\S+)*?\s--?\w | HTTP/\d(?:\.\d)?\s\d{3} | \s*</?[a-zA-Z][^>]*>\s*$
     """,
     regex.VERBOSE,
 )
+_PROSE_LINE = regex.compile(r"\s*\p{Lu}[\p{L}']*,?(?:\s[\w,'()/.-]+){3,}[.:;]$")
 _PROSE_END = regex.compile(r"[.。!！?？;；:：,，、]\S?$")
 
 # Words that lean on the sentence before.
@@ -91,7 +92,7 @@ def pieces(text: str) -> list[Piece]:
     for block, following in zip_longest(spans, spans[1:]):
         if is_table(text, block):
             found += _rows(text, block)
-        elif _is_list(text, block):
+        elif is_list(text, block):
             found += _items(text, block, _introduction(text, found, block))
         elif is_code(text, block):
             found += _code(text, block, found)
@@ -170,16 +171,16 @@ def is_table(text: str, block: Span) -> bool:
     return _share(text, block, _TABLE_LINE) > 0.9
 
 
-def _is_list(text: str, block: Span) -> bool:
+def is_list(text: str, block: Span) -> bool:
     return bool(_LIST_LINE.match(text[slice(*block)]))
 
 
 def is_code(text: str, block: Span) -> bool:
     """Loaders give code as plain text, so it is told by its looks."""
     inner = text[slice(*block)]
-    if is_table(text, block) or _is_list(text, block) or regex.search(r"[。，；？！]", inner):
+    if is_table(text, block) or is_list(text, block) or regex.search(r"[。，；？！]", inner):
         return False
-    return _share(text, block, _CODE_LINE) > 0.5
+    return not _PROSE_LINE.match(inner) and _share(text, block, _CODE_LINE) >= 0.5
 
 
 def _is_heading(text: str, block: Span, following: Span | None) -> bool:
