@@ -32,7 +32,8 @@ class BilingualEmbedder(HashingEmbedder):
         for row, text in enumerate(texts):
             moved[row, 0 if text.isascii() else 1] += 3
             moved[row, 2] += question
-        return (moved / np.linalg.norm(moved, axis=1, keepdims=True)).astype(np.float32)
+        unit: Vectors = (moved / np.linalg.norm(moved, axis=1, keepdims=True)).astype(np.float32)
+        return unit
 
 
 @pytest.fixture
