@@ -1,6 +1,8 @@
 """Runs the API on a socket we opened ourselves, so that every mistake gets a clear sentence."""
 
+import asyncio
 import ipaddress
+import signal
 import socket
 from collections.abc import Callable
 
@@ -30,6 +32,8 @@ async def serve_api(services: Services, listening: Callable[[str], None]) -> Non
     )
     with open_socket:
         host, port = open_socket.getsockname()[:2]
+        # uvicorn stops at SIGTERM, then sends it to the process again: our own closing comes first.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
         server = _AnnouncingServer(config, lambda: listening(f"http://{_bracketed(host)}:{port}"))
         await server.serve(sockets=[open_socket])
     if not server.started:

@@ -1,6 +1,7 @@
 """Upload, status, search, delete; and what the guards turn away."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -14,8 +15,9 @@ INDEXING_TIMEOUT_S = 60
 
 
 @pytest.fixture(scope="module")
-def http(server: Server) -> httpx.Client:
-    return httpx.Client(base_url=server.url, timeout=60)
+def http(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        yield client
 
 
 def upload(http: httpx.Client, name: str, content: bytes) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The official `openai` package against a real server over the shipped examples."""
 
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from openai import APIStatusError, BadRequestError, NotFoundError, OpenAI
@@ -20,8 +22,9 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def client(server: Server) -> OpenAI:
-    return OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0)
+def client(server: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0) as client:
+        yield client
 
 
 def ask(client: OpenAI, *turns: str, model: str = "kb") -> Any:
@@ -32,8 +35,6 @@ def ask(client: OpenAI, *turns: str, model: str = "kb") -> Any:
 
 
 def cited_file(completion: Any) -> str:
-    from urllib.parse import unquote
-
     return unquote(completion.citations[0]["uri"]).rsplit("/", 1)[-1]
 
 
