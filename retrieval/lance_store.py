@@ -63,7 +63,7 @@ class LanceStore:
 
     async def close(self) -> None:
         if self._connection is not None:
-            self._connection.close()
+            self._connection.close()  # type: ignore[no-untyped-call]
             self._connection = None
 
     @property
@@ -78,7 +78,7 @@ class LanceStore:
             built = mapping.stored_schema(await table.schema())
         mismatch = mapping.difference(table.name, built, schema)
         if mismatch:
-            table.close()
+            table.close()  # type: ignore[no-untyped-call]
             raise IndexSchemaMismatch(mismatch)
 
     async def _connect(self) -> "AsyncConnection":

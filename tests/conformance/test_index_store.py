@@ -1,0 +1,76 @@
+"""What every IndexStore must do."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kb.errors import IndexSchemaMismatch, NotFoundError
+from kb.ports import IndexStore
+from kb.types import IndexCount
+from retrieval.lance_store import LanceStore
+from retrieval.memory_index import MemoryStore
+from tests.conformance.indexed_documents import SCHEMA, document
+
+
+@pytest.fixture(params=["memory", "lance"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[IndexStore]:
+    made = MemoryStore() if request.param == "memory" else LanceStore(tmp_path / "index")
+    yield made
+    await made.close()
+
+
+async def test_creating_twice_gives_the_same_index(store: IndexStore) -> None:
+    index = await store.create("kb-a-1", SCHEMA)
+    await index.replace([document("d", ["x"])])
+    again = await store.create("kb-a-1", SCHEMA)
+    opened = await store.open("kb-a-1", SCHEMA)
+    assert await again.count() == await opened.count() == IndexCount(1, 1)
+
+
+async def test_what_is_not_there_cannot_be_opened(store: IndexStore) -> None:
+    with pytest.raises(NotFoundError, match="kb-a-1"):
+        await store.open("kb-a-1", SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"fingerprint": "other"}, r"fingerprint test-embedder \(now other\)"),
+        ({"dimensions": 8}, r"dimensions 16 \(now 8\)"),
+        ({"mapping_version": 2}, r"mapping version 1 \(now 2\)"),
+        ({"chunker_version": 2}, r"chunker version 1 \(now 2\)"),
+    ],
+)
+async def test_another_schema_is_refused_with_the_remedy(
+    store: IndexStore, change: dict[str, int], named: str
+) -> None:
+    index = await store.create("kb-a-1", SCHEMA)
+    await index.replace([document("d", ["x"])])
+    await index.optimise()
+    other = replace(SCHEMA, **change)
+    for attempt in (store.create, store.open):
+        with pytest.raises(IndexSchemaMismatch, match=named) as raised:
+            await attempt("kb-a-1", other)
+        assert "kb collections delete NAME --yes" in raised.value.message
+
+
+async def test_names_and_dropping(store: IndexStore) -> None:
+    names = [f"kb-a-{number}" for number in range(12)]
+    for name in names:
+        await store.create(name, SCHEMA)
+    assert sorted(await store.names()) == sorted(names)
+    await store.drop(names[0])
+    await store.drop(names[0])
+    assert sorted(await store.names()) == sorted(names[1:])
+    with pytest.raises(NotFoundError):
+        await store.open(names[0], SCHEMA)
+
+
+async def test_a_dropped_name_starts_empty(store: IndexStore) -> None:
+    index = await store.create("kb-a-1", SCHEMA)
+    await index.replace([document("d", ["x"])])
+    await store.drop("kb-a-1")
+    fresh = await store.create("kb-a-1", replace(SCHEMA, fingerprint="other"))
+    assert await fresh.count() == IndexCount(0, 0)
