@@ -6,8 +6,9 @@ import pytest
 
 from kb.errors import InvalidQueryError
 from kb.ports import ChunkIndex
-from kb.types import Access, Candidate, Chunk, IndexQuery
+from kb.types import Access, Candidate, Chunk, IndexedDocument, IndexQuery, IndexSchema
 from retrieval.embedders.hashing import HashingEmbedder
+from retrieval.memory_index import MemoryIndex
 from retrieval.search import MAX_QUESTION_CHARACTERS, find_candidates, hits, search
 
 
@@ -154,3 +155,33 @@ async def test_no_hits_is_not_a_question_to_ask(
             limit=0,
             candidates=50,
         )
+
+
+async def test_a_score_stays_the_same_whatever_else_is_indexed(embedder: HashingEmbedder) -> None:
+    index = MemoryIndex(IndexSchema(embedder.fingerprint, embedder.dimensions, 1, 1))
+
+    async def add(name: str, text: str) -> None:
+        added = chunk(name, text)
+        vectors = await embedder.passages([added.passage])
+        await index.replace(
+            [IndexedDocument(added.document_id, f"file:///{name}", (), (added,), vectors)]
+        )
+
+    async def best() -> tuple[str, float]:
+        found = await search(
+            "What is the default port?",
+            collection="docs",
+            index=index,
+            embedder=embedder,
+            limit=1,
+            candidates=20,
+        )
+        return found[0].chunk.id, found[0].score
+
+    await add("port", "The default port of the admin API is 9180.")
+    alone = await best()
+    for number in range(40):
+        await add(f"other{number}", f"Default page {number}: cats sleep on warm mats, ports rest.")
+    name, score = await best()
+    assert name == alone[0] == "port"
+    assert score == pytest.approx(alone[1])
