@@ -104,12 +104,12 @@ class Bench:
         own = load_question_set(self._data / corpus, self._data / corpus)
         answers = {question.id: question.answers for question in own.questions}
         find = await self._search(corpus, chosen.passages)
-        return [await self._ask(q, answers[q.id], find) for q in chosen.questions]
+        return [await self._ask(q, answers[q.id], find) for q in _asked(chosen.questions)]
 
     async def unanswerable(self, asked: str, corpus: str) -> list[Outcome]:
         chosen = load_question_set(self._data / asked, self._data / corpus, self._questions)
         find = await self._search(corpus, chosen.passages)
-        return [await self._ask(question, (), find) for question in chosen.unanswerable]
+        return [await self._ask(question, (), find) for question in _asked(chosen.unanswerable)]
 
     async def dialogues(self) -> str:
         facts = json.loads(DIALOGUES.read_text(encoding="utf-8"))
@@ -165,6 +165,11 @@ class Bench:
             )
 
         return find
+
+
+def _asked(questions: Iterable[Question]) -> list[Question]:
+    """cmrc2018_trial has a question without text."""
+    return [question for question in questions if question.text.strip()]
 
 
 def _passage(passage: Passage) -> str:

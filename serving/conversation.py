@@ -72,6 +72,8 @@ _FEW_CHINESE_TERMS: Final = 3
 """A question with at most this many content terms may be about what was just talked of."""
 _FRAGMENT_TERMS: Final = 6
 _REPLY_CHARACTERS: Final = 80
+_REMEMBERED_CHARACTERS: Final = 500
+"""The end of a long question that is kept: models read the first 512 tokens, the last is what's asked."""
 
 _SMALL_TALK: Final = regex.compile(
     r"""(?:[\s\p{P}\p{S}]*(?:
@@ -81,7 +83,7 @@ _SMALL_TALK: Final = regex.compile(
         |everyone|test(?:ing)?|yes|no)\b
       |你好啊?|您好|嗨|哈喽|大家好|[早上中下晚]午?[上好]?好|早安|晚安|谢谢[你您啦了]?|多谢|(?:非常)?感谢|好[的吧]?|嗯|行
       |明白了?|知道了|收到|再见|拜拜|你是谁|你叫什么(?:名字)?|你[会能](?:做|干)?什么|在吗|测试|是的?|没有了?
-    )[\s\p{P}\p{S}]*)*""",
+    ))*[\s\p{P}\p{S}]*""",
     regex.VERBOSE | regex.IGNORECASE,
 )
 _LONGEST_SMALL_TALK: Final = 60
@@ -160,8 +162,8 @@ class Topic:
         if changed:
             return changed
         both_fragments = _fragment(question) and _fragment(self.follow_up)
-        parts = [self._subject(question), "" if both_fragments else self.follow_up, question]
-        return " ".join(part for part in parts if part)
+        before = [self._subject(question), "" if both_fragments else self.follow_up]
+        return " ".join([*(part[-_REMEMBERED_CHARACTERS:] for part in before if part), question])
 
     def _subject(self, question: str) -> str:
         """The question talked about, and for "when did he die?" whom the reply named."""

@@ -90,6 +90,16 @@ def test_only_the_last_turns_are_looked_at() -> None:
     assert last_question(conversation(*turns), turns=1).in_context is None
 
 
+def test_a_long_question_does_not_push_out_its_follow_up() -> None:
+    pasted = "stack trace line " * 400 + "Why does Brindle crash?"
+
+    in_context = last_question(conversation(pasted, "", "And on Windows?"), turns=6).in_context
+
+    assert in_context is not None
+    assert len(in_context) < 600
+    assert in_context.endswith("Why does Brindle crash? And on Windows?")
+
+
 def test_system_messages_are_never_searched() -> None:
     messages = [
         Message("system", "You answer about lakes."),
@@ -136,6 +146,7 @@ def test_small_talk(text: str) -> None:
         "你好，请问端口是多少？",
         "好的插件有哪些",
         "是的士",
+        "hi!! " * 11 + "x",  # quick, too
     ],
 )
 def test_questions_are_not_small_talk(text: str) -> None:
