@@ -6,6 +6,7 @@ Lance never calls fsync: after a power failure commits may be missing, and the c
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -19,10 +20,10 @@ from kb.types import Candidate, Chunk, IndexCount, IndexedDocument, IndexQuery, 
 from retrieval import mapping, queries
 
 if TYPE_CHECKING:
-    from lancedb.query import AsyncQuery
+    from lancedb.query import AsyncFTSQuery, AsyncVectorQuery
     from lancedb.table import AsyncTable
 
-EXACT_BELOW: Final = 50_000
+EXACT_ROWS: Final = 50_000
 """Rows under which the exact search serves (23 ms at 20,000 rows of 384, 305 ms at 200,000)."""
 SEARCH_EF: Final = 100
 REFINE_FACTOR: Final = 3
@@ -35,6 +36,9 @@ HASHES_PER_QUERY: Final = 2_000
 COMMIT_ATTEMPTS: Final = 5
 """Tries of a write that an index build in another process got ahead of."""
 
+_RUST_PLACE: Final = re.compile(r",? \S*/\.cargo/\S+")
+"""Where in Lance's own source an error arose: nothing a user can act on."""
+
 
 class LanceIndex:
     """The `ChunkIndex` port on a LanceDB table. `LanceStore` makes it."""
@@ -45,12 +49,12 @@ class LanceIndex:
         schema: IndexSchema,
         lock_file: Path,
         *,
-        exact_below: int = EXACT_BELOW,
+        exact_rows: int = EXACT_ROWS,
     ) -> None:
         self._table = table
         self._schema = schema
         self._lock_file = lock_file
-        self._exact_below = exact_below
+        self._exact_rows = exact_rows
 
     # --- Writing --------------------------------------------------------------------------------
 
@@ -95,7 +99,7 @@ class LanceIndex:
     async def _wants_vector_index(self) -> bool:
         if await self._has_vector_index():
             return False
-        return int(await self._table.count_rows()) >= self._exact_below
+        return int(await self._table.count_rows()) >= self._exact_rows
 
     async def _build_vector_index(self) -> None:
         from lancedb.index import HnswSq
@@ -135,17 +139,19 @@ class LanceIndex:
         if await self._has_vector_index():
             search = search.ef(max(SEARCH_EF, query.limit)).refine_factor(REFINE_FACTOR)
         # Lance prints a warning to stderr unless the score it adds is asked for.
-        return await _rows(search, query, [*mapping.CHUNK_COLUMNS, "_distance"])
+        return await _rows(search, query, [*mapping.HIT_COLUMNS, "_distance"])
 
     async def _lexical(self, query: IndexQuery) -> list[dict[str, Any]]:
         from lancedb.query import MatchQuery
 
         if not query.terms or query.limit < 1:
             return []
-        match = MatchQuery(queries.lexical_text(query.terms), "terms")
+        text = queries.lexical_text(query.terms)
+        # pydantic's plugin for mypy does not see the defaults of this dataclass.
+        match = MatchQuery(text, "terms")  # type: ignore[call-arg]
         search = self._table.query().nearest_to_text(match)
         vector = [] if query.vector is None else ["vector"]
-        return await _rows(search, query, [*mapping.CHUNK_COLUMNS, *vector, "_score"])
+        return await _rows(search, query, [*mapping.HIT_COLUMNS, *vector, "_score"])
 
     async def vectors(self, text_hashes: Sequence[str]) -> Mapping[str, Vector]:
         found: dict[str, Vector] = {}
@@ -182,7 +188,7 @@ class LanceIndex:
         return IndexCount(len(documents), chunks)
 
     async def close(self) -> None:
-        self._table.close()
+        self._table.close()  # type: ignore[no-untyped-call]
 
     async def _stream(self, columns: list[str], where: str | None = None) -> AsyncIterator[Any]:
         """Record batches of some columns, so that a large table never lies in memory at once."""
@@ -252,7 +258,8 @@ def translated(name: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, ValueError) as error:
+        reason = _RUST_PLACE.sub("", str(error))
         raise IndexUnavailable(
-            f"The index {name} failed: {error}. Check the disk and the data folder; if the index is"
+            f"The index {name} failed: {reason}. Check the disk and the data folder; if the index is"
             " damaged, delete its collection and ingest again."
         ) from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from kb.errors import IndexSchemaMismatch, NotFoundError
 from kb.types import IndexSchema
 from retrieval import mapping
-from retrieval.lance_index import EXACT_BELOW, LanceIndex, translated, write_lock
+from retrieval.lance_index import EXACT_ROWS, LanceIndex, translated, write_lock
 
 if TYPE_CHECKING:
     from lancedb.db import AsyncConnection
@@ -19,10 +19,10 @@ LOCK_NAME: Final = ".write.lock"
 class LanceStore:
     """The `IndexStore` port. Nothing is opened or written before the first call."""
 
-    def __init__(self, folder: Path, *, exact_below: int = EXACT_BELOW) -> None:
+    def __init__(self, folder: Path, *, exact_rows: int = EXACT_ROWS) -> None:
         # Absolute, because LanceDB takes some relative names for addresses of its cloud.
         self._folder = folder.absolute()
-        self._exact_below = exact_below
+        self._exact_rows = exact_rows
         self._connection: AsyncConnection | None = None
 
     async def create(self, name: str, schema: IndexSchema) -> LanceIndex:
@@ -71,7 +71,7 @@ class LanceStore:
         return self._folder / LOCK_NAME
 
     def _index(self, table: "AsyncTable", schema: IndexSchema) -> LanceIndex:
-        return LanceIndex(table, schema, self._lock_file, exact_below=self._exact_below)
+        return LanceIndex(table, schema, self._lock_file, exact_rows=self._exact_rows)
 
     async def _check(self, table: "AsyncTable", schema: IndexSchema) -> None:
         with translated(table.name):

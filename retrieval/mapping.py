@@ -31,6 +31,9 @@ CHUNK_COLUMNS: Final = (
     "tokens",
 )
 
+HIT_COLUMNS: Final = (*CHUNK_COLUMNS, "terms")
+"""What a search reads: with the terms, the fusion need not work them out again."""
+
 Row = Mapping[str, Any]
 
 
@@ -178,7 +181,7 @@ def candidates(
     found: dict[str, Candidate] = {}
     for row in dense:
         similarity = _cosine(1.0 - row["_distance"])
-        found[row["id"]] = Candidate(chunk_of(row), row["uri"], similarity, 0.0)
+        found[row["id"]] = _candidate(row, similarity, 0.0)
     for row in lexical:
         known = found.get(row["id"])
         if known is not None:
@@ -187,8 +190,12 @@ def candidates(
             similarity_known = None
         else:
             similarity_known = _cosine(float(np.dot(np.asarray(row["vector"], np.float32), vector)))
-        found[row["id"]] = Candidate(chunk_of(row), row["uri"], similarity_known, row["_score"])
+        found[row["id"]] = _candidate(row, similarity_known, row["_score"])
     return list(found.values())
+
+
+def _candidate(row: Row, similarity: float | None, bm25: float) -> Candidate:
+    return Candidate(chunk_of(row), row["uri"], similarity, bm25, row["terms"])
 
 
 def _cosine(dot: float) -> float:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -22,7 +22,7 @@ class MemoryIndex:
     def __init__(self, schema: IndexSchema) -> None:
         self._schema = schema
         self._documents: dict[str, IndexedDocument] = {}
-        self._frequencies: dict[str, Counter[str]] = {}
+        self._terms: dict[str, list[str]] = {}
 
     async def replace(self, documents: Sequence[IndexedDocument]) -> None:
         mapping.check_documents(documents, self._schema.dimensions)
@@ -31,37 +31,46 @@ class MemoryIndex:
             if document.chunks:
                 self._documents[document.id] = document
                 for chunk in document.chunks:
-                    self._frequencies[chunk.id] = Counter(terms(chunk.passage))
+                    self._terms[chunk.id] = terms(chunk.passage)
 
     async def delete(self, document_ids: Sequence[str]) -> None:
         for document_id in document_ids:
             removed = self._documents.pop(document_id, None)
             for chunk in removed.chunks if removed else ():
-                del self._frequencies[chunk.id]
+                del self._terms[chunk.id]
 
     async def search(self, query: IndexQuery) -> list[Candidate]:
         if query.vector is not None:
             mapping.check_query_vector(query.vector, self._schema.dimensions)
+        similarities = self._similarities(query.vector)
         scores = self._bm25(query.terms)
-        found = [
-            Candidate(
-                chunk,
-                document.uri,
-                None if query.vector is None else float(np.clip(vector @ query.vector, -1, 1)),
-                scores.get(chunk.id, 0.0),
-            )
+        readable = {
+            chunk.id: (chunk, document)
             for document in self._readable(query)
-            for chunk, vector in zip(document.chunks, document.vectors, strict=True)
-        ]
-        dense = [] if query.vector is None else sorted(found, key=_similarity, reverse=True)
-        lexical = [candidate for candidate in found if candidate.bm25 > 0]
-        lexical.sort(key=lambda candidate: candidate.bm25, reverse=True)
-        best_lexical = {candidate.chunk.id: candidate for candidate in lexical[: query.limit]}
-        best_dense = {
-            candidate.chunk.id: Candidate(candidate.chunk, candidate.uri, candidate.similarity, 0.0)
-            for candidate in dense[: query.limit]
+            for chunk in document.chunks
         }
-        return list((best_dense | best_lexical).values())
+        best = _best(similarities, readable, query.limit)
+        matching = _best(scores, readable, query.limit)
+        return [
+            Candidate(
+                readable[chunk_id][0],
+                readable[chunk_id][1].uri,
+                similarities.get(chunk_id),
+                scores[chunk_id] if chunk_id in matching else 0.0,
+                " ".join(self._terms[chunk_id]),
+            )
+            for chunk_id in best | matching
+        ]
+
+    def _similarities(self, vector: Vector | None) -> dict[str, float]:
+        """The cosine of every chunk; nothing without a vector."""
+        if vector is None:
+            return {}
+        return {
+            chunk.id: float(np.clip(row @ vector, -1, 1))
+            for document in self._documents.values()
+            for chunk, row in zip(document.chunks, document.vectors, strict=True)
+        }
 
     def _readable(self, query: IndexQuery) -> list[IndexedDocument]:
         groups = query.access.groups
@@ -75,16 +84,17 @@ class MemoryIndex:
     def _bm25(self, query_terms: Sequence[str]) -> dict[str, float]:
         """Okapi BM25 with Lucene's idf. Statistics are of the whole index, whoever asks."""
         scores: dict[str, float] = {}
-        total = len(self._frequencies)
-        lengths = {chunk: counts.total() for chunk, counts in self._frequencies.items()}
-        mean = sum(lengths.values()) / total if total else 0.0
-        for term in query_terms:
-            holders = [chunk for chunk, counts in self._frequencies.items() if term in counts]
+        counts = {chunk_id: Counter(stored) for chunk_id, stored in self._terms.items()}
+        total = len(counts)
+        mean = sum(map(len, self._terms.values())) / max(total, 1)
+        for term in dict.fromkeys(query_terms):
+            holders = [chunk_id for chunk_id in counts if term in counts[chunk_id]]
             idf = math.log(1 + (total - len(holders) + 0.5) / (len(holders) + 0.5))
-            for chunk in holders:
-                count = self._frequencies[chunk][term]
-                norm = K1 * (1 - B + B * lengths[chunk] / mean)
-                scores[chunk] = scores.get(chunk, 0.0) + idf * count * (K1 + 1) / (count + norm)
+            for chunk_id in holders:
+                count = counts[chunk_id][term]
+                norm = K1 * (1 - B + B * len(self._terms[chunk_id]) / mean)
+                gain = idf * count * (K1 + 1) / (count + norm)
+                scores[chunk_id] = scores.get(chunk_id, 0.0) + gain
         return scores
 
     async def vectors(self, text_hashes: Sequence[str]) -> Mapping[str, Vector]:
@@ -107,7 +117,7 @@ class MemoryIndex:
         }
 
     async def count(self) -> IndexCount:
-        return IndexCount(len(self._documents), len(self._frequencies))
+        return IndexCount(len(self._documents), len(self._terms))
 
     async def optimise(self) -> None:
         """Nothing to fold: every write is in place at once."""
@@ -116,9 +126,10 @@ class MemoryIndex:
         """Nothing is held open; the store keeps the chunks."""
 
 
-def _similarity(candidate: Candidate) -> float:
-    assert candidate.similarity is not None
-    return candidate.similarity
+def _best(scores: Mapping[str, float], allowed: Collection[str], limit: int) -> set[str]:
+    """The ids of the `limit` best among those allowed."""
+    ranked = sorted(scores.keys() & allowed, key=lambda chunk_id: (-scores[chunk_id], chunk_id))
+    return set(ranked[:limit])
 
 
 class MemoryStore:

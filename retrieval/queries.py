@@ -46,7 +46,7 @@ def restriction(query: IndexQuery) -> str | None:
 def lexical_text(terms: Iterable[str]) -> str:
     """What the white space tokeniser of the index turns back into these terms.
 
-    It goes into a match query, which has no syntax. A repeated term counts as often as it stands
-    there, in every index.
+    It goes into a match query, which has no syntax. A repeated term counts once, in every index: a
+    question that says a word twice does not ask for it twice as much.
     """
-    return " ".join(terms)
+    return " ".join(dict.fromkeys(terms))

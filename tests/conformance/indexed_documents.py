@@ -20,7 +20,8 @@ def unit(*values: float) -> Vector:
 
 def random_vectors(count: int, seed: int = 0) -> Vectors:
     vectors = np.random.default_rng(seed).standard_normal((count, DIMENSIONS)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    normed: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return normed
 
 
 def document(

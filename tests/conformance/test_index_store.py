@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ async def test_what_is_not_there_cannot_be_opened(store: IndexStore) -> None:
     ],
 )
 async def test_another_schema_is_refused_with_the_remedy(
-    store: IndexStore, change: dict[str, int], named: str
+    store: IndexStore, change: dict[str, Any], named: str
 ) -> None:
     index = await store.create("kb-a-1", SCHEMA)
     await index.replace([document("d", ["x"])])
