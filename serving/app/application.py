@@ -11,7 +11,7 @@ from serving.app.chat.router import router as chat
 from serving.app.documents.router import router as documents
 from serving.app.embeddings.router import router as embeddings
 from serving.app.errors import install_error_handlers
-from serving.app.guard import install_guards
+from serving.app.guard import SameMachine
 from serving.app.health.router import router as health
 from serving.app.models.router import router as models
 from serving.app.page.router import router as page
@@ -42,9 +42,11 @@ def create_app(services: Services) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.services = services
-    install_guards(app, services.settings.server)
+    app.add_middleware(SameMachine)
     install_error_handlers(app)
-    for router in (chat, models, embeddings, search, documents, health, page):
-        app.include_router(router)
+    server = services.settings.server
+    for router in (chat, models, embeddings, search, health, page):
+        app.include_router(router, max_body_size=server.max_body_kb << 10)
+    app.include_router(documents, max_body_size=server.max_upload_mb << 20)
     app.mount("/web", StaticFiles(packages=[("serving", "web")]))
     return app
