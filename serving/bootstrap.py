@@ -21,6 +21,7 @@ from kb.settings import Settings
 from kb.types import Generation, IndexSchema
 from retrieval.embedders.e5_model import ensure_model
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
+from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
 from retrieval.lance_store import LanceStore
 from retrieval.mapping import MAPPING_VERSION
@@ -163,10 +164,17 @@ def catalog_url(settings: Settings) -> str:
 
 
 async def open_embedder(settings: Settings) -> Embedder:
-    """The embedder that the settings name. The first call on a machine builds the model (10 s)."""
+    """The embedder that the settings name, its vectors made comparable across languages.
+
+    The first call on a machine builds the model (10 s).
+    """
+    models = settings.data_dir / "models"
+    return await LanguageNeutralEmbedder.over(await _open_model(settings, models), models)
+
+
+async def _open_model(settings: Settings, models: Path) -> Embedder:
     section = settings.embedder
     threads = section.threads or os.cpu_count() or 1
-    models = settings.data_dir / "models"
     if section.kind == "e5-onnx":
         folder = models / "multilingual-e5-small"
         await asyncio.to_thread(ensure_model, folder)
