@@ -19,7 +19,6 @@ from kb.ids import check_collection_name
 from kb.ports import Catalog, ChunkIndex, Embedder, IndexStore, Parser
 from kb.settings import Settings
 from kb.types import Generation, IndexSchema
-from retrieval.embedders.e5_model import ensure_model
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
 from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
@@ -177,7 +176,6 @@ async def _open_model(settings: Settings, models: Path) -> Embedder:
     threads = section.threads or os.cpu_count() or 1
     if section.kind == "e5-onnx":
         folder = models / "multilingual-e5-small"
-        await asyncio.to_thread(ensure_model, folder)
         return await E5OnnxEmbedder.open(folder, threads, section.batch_size)
     if not section.model:
         raise ConfigError(
