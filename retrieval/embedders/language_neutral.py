@@ -98,7 +98,10 @@ def _digest(text: str) -> str:
 def _read(file: Path) -> Vectors | None:
     if not file.is_file():
         return None
-    directions: Vectors = np.load(file, allow_pickle=False)
+    try:
+        directions: Vectors = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError):  # cut short by a power failure: they are learnt again
+        return None
     return directions
 
 

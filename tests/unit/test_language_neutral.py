@@ -86,7 +86,12 @@ async def test_directions_are_learnt_once_and_kept(
     again = await LanguageNeutralEmbedder.over(biased, tmp_path / "new")
     assert biased.calls == learnt
     assert np.array_equal(await first.passages(["x y"]), await again.passages(["x y"]))
-    assert [file.suffix for file in (tmp_path / "new").iterdir()] == [".npy"]
+    (kept,) = (tmp_path / "new").iterdir()
+    for rest in (b"", b"\x93NUMPY broken"):
+        kept.write_bytes(rest)
+        await LanguageNeutralEmbedder.over(biased, tmp_path / "new")
+    assert biased.calls == 3 * learnt
+    assert np.load(kept).shape == (4, 256)
 
 
 async def test_the_fingerprint_differs_from_the_plain_embedders(
