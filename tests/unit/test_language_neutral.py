@@ -87,10 +87,11 @@ async def test_directions_are_learnt_once_and_kept(
     assert biased.calls == learnt
     assert np.array_equal(await first.passages(["x y"]), await again.passages(["x y"]))
     (kept,) = (tmp_path / "new").iterdir()
+    biased.calls = 0
     for rest in (b"", b"\x93NUMPY broken"):
         kept.write_bytes(rest)
         await LanguageNeutralEmbedder.over(biased, tmp_path / "new")
-    assert biased.calls == 3 * learnt
+    assert biased.calls == 2 * learnt
     assert np.load(kept).shape == (4, 256)
 
 
