@@ -198,46 +198,50 @@ def choose(found: Sequence[Candidate], scores: Sequence[float], limit: int) -> l
 
 
 def _add(quotes: list[Quote], quote: Quote) -> None:
-    """Adds a quote, or widens the one of the same chunk that it overlaps or follows directly."""
+    """Adds a quote, or widens the one of the same chunk that it overlaps or follows directly.
+
+    What another document says in the same words is left out.
+    """
+    text = quote.hit.chunk.text
     for number, other in enumerate(quotes):
         if other.hit.chunk.id != quote.hit.chunk.id:
+            if _quoted(other) == _quoted(quote):
+                return
             continue
         first, second = sorted([other.span, quote.span])
-        between = quote.hit.chunk.text[first[1] : second[0]]
-        if second[0] <= first[1] or not between.strip():
-            span = (first[0], max(first[1], second[1]))
-            quotes[number] = replace(other, span=span)
+        if not text[first[1] : second[0]].strip():
+            quotes[number] = replace(other, span=(first[0], max(first[1], second[1])))
             return
     quotes.append(quote)
+
+
+def _quoted(quote: Quote) -> str:
+    return quote.hit.chunk.text[slice(*quote.span)]
 
 
 def render(quotes: Sequence[Quote]) -> tuple[str, tuple[Citation, ...]]:
     """The answer's text (Markdown; a paragraph for each quote, ending in its marker) and citations."""
     paragraphs = []
-    cited = []
     for number, quote in enumerate(quotes, start=1):
-        cited.append(citations.cite(number, quote.hit, quote.span))
-        text = quote.hit.chunk.text
-        lead = text[slice(*quote.lead)] + "\n" if quote.lead else ""
-        shown, ends_in_block = _as_markdown(lead + text[slice(*quote.span)])
-        paragraphs.append(
-            f"{shown}{chr(10) * 2 if ends_in_block else ' '}{citations.marker(number)}"
-        )
+        lead = quote.hit.chunk.text[slice(*quote.lead)] + "\n" if quote.lead else ""
+        paragraphs.append(_as_markdown(lead + _quoted(quote)) + citations.marker(number))
+    cited = [citations.cite(n, quote.hit, quote.span) for n, quote in enumerate(quotes, start=1)]
     return "\n\n".join(paragraphs), tuple(cited)
 
 
-def _as_markdown(text: str) -> tuple[str, bool]:
-    """Code in fences; whether a marker must stand below it (after code, a table or a list)."""
+def _as_markdown(text: str) -> str:
+    """Code in fences, and the space a marker needs: a line of its own below code and tables."""
     shown = []
-    ends_in_block = False
+    gap = " "
     for span in blocks(text):
         block = text[slice(*span)]
-        ends_in_block = is_code(text, span) or is_table(text, span)
-        if is_code(text, span):
-            fence = "`" * max(
-                3, 1 + max((len(run) for run in regex.findall(r"`+", block)), default=0)
-            )
-            shown.append(f"{fence}\n{block}\n{fence}")
-        else:
-            shown.append(citations.escape_markers(block.strip()))
-    return "\n\n".join(shown), ends_in_block
+        coded = is_code(text, span)
+        shown.append(_fenced(block) if coded else citations.escape_markers(block.strip()))
+        gap = "\n\n" if coded or is_table(text, span) else " "
+    return "\n\n".join(shown) + gap
+
+
+def _fenced(code: str) -> str:
+    longest = max((len(run) for run in regex.findall(r"`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{code}\n{fence}"

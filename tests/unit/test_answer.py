@@ -128,6 +128,14 @@ async def test_what_stands_together_is_one_quote(embedder: HashingEmbedder) -> N
     assert [c.quote for c in result.citations] == ["Heron workers run. Heron workers wait."]
 
 
+async def test_the_same_words_in_two_documents_are_quoted_once(embedder: HashingEmbedder) -> None:
+    copies = [hit("a", "Heron listens on port 5520."), hit("b", "Heron listens on port 5520.")]
+
+    result = await ask(embedder, Searched(*copies), "Which port does Heron listen on?")
+
+    assert [c.document_id for c in result.citations] == ["doc-a"]
+
+
 async def test_numbers_in_brackets_of_a_quote_are_no_citations(embedder: HashingEmbedder) -> None:
     cited = hit("wiki", "The heron port is 5520 [7].")
 
