@@ -136,8 +136,8 @@ class LanceIndex:
         if query.vector is None or query.limit < 1:
             return []
         search = self._table.query().nearest_to(query.vector).column("vector").distance_type("dot")
-        if await self._has_vector_index():
-            search = search.ef(max(SEARCH_EF, query.limit)).refine_factor(REFINE_FACTOR)
+        # The exact search of a table without a vector index takes no notice of these two.
+        search = search.ef(max(SEARCH_EF, query.limit)).refine_factor(REFINE_FACTOR)
         # Lance prints a warning to stderr unless the score it adds is asked for.
         return await _rows(search, query, [*mapping.HIT_COLUMNS, "_distance"])
 
@@ -201,7 +201,7 @@ class LanceIndex:
 
 
 async def _rows(
-    search: "AsyncQuery", query: IndexQuery, columns: list[str]
+    search: "AsyncVectorQuery | AsyncFTSQuery", query: IndexQuery, columns: list[str]
 ) -> list[dict[str, Any]]:
     """Runs one side. LanceDB applies `where` before it ranks unless told otherwise."""
     search = search.select(columns).limit(query.limit)
