@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from retrieval.memory_index import MemoryStore
 
 from ingestion.chunking import Chunker, token_counter
 from ingestion.parsing import InlineParser
@@ -27,6 +26,7 @@ from kb.types import (
     Vectors,
 )
 from retrieval.embedders.hashing import HashingEmbedder
+from retrieval.memory_index import MemoryStore
 
 
 class CountingEmbedder(HashingEmbedder):

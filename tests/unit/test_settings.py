@@ -78,5 +78,7 @@ def test_rows_tell_origins_and_hide_secrets(
 
 def test_every_setting_is_described_in_the_docs() -> None:
     described = (Path(__file__).parents[2] / "docs" / "settings.md").read_text("utf-8")
-    missing = [variable_name(path) for path in leaves(Settings) if variable_name(path) not in described]
+    missing = [
+        variable_name(path) for path in leaves(Settings) if variable_name(path) not in described
+    ]
     assert missing == []
