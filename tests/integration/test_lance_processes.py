@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +43,23 @@ def write_versions(folder: Path, names: list[str], versions: int, started: Event
     asyncio.run(write())
 
 
-async def test_two_writers_of_the_same_documents_leave_no_duplicates(tmp_path: Path) -> None:
-    names = [f"d{number}" for number in range(40)]
-    events = [PROCESSES.Event(), PROCESSES.Event()]
+def write_new_documents(folder: Path, rounds: int, together: Barrier) -> None:
+    """Each round new ids: only those can be inserted twice, and only by writers in step."""
+
+    async def write() -> None:
+        index = await LanceStore(folder).create(NAME, SCHEMA)
+        for number in range(rounds):
+            together.wait(60)
+            await index.replace([version(f"d{number}-{each}", number) for each in range(10)])
+
+    asyncio.run(write())
+
+
+async def test_two_writers_of_the_same_new_documents_leave_no_duplicates(tmp_path: Path) -> None:
+    together = PROCESSES.Barrier(2)
     writers = [
-        PROCESSES.Process(target=write_versions, args=(tmp_path, names, 15, event))
-        for event in events
+        PROCESSES.Process(target=write_new_documents, args=(tmp_path, 15, together))
+        for _ in range(2)
     ]
     for writer in writers:
         writer.start()
@@ -56,8 +67,8 @@ async def test_two_writers_of_the_same_documents_leave_no_duplicates(tmp_path: P
         await asyncio.to_thread(writer.join, 120)
         assert writer.exitcode == 0
     index = await LanceStore(tmp_path).open(NAME, SCHEMA)
-    assert await index.count() == IndexCount(40, 120)
-    assert all([is_whole(await index.chunks(name)) for name in names])
+    assert await index.count() == IndexCount(150, 450)
+    assert all([is_whole(await index.chunks(name)) for name in await index.chunk_ids()])
 
 
 async def test_a_reader_sees_whole_documents_while_another_process_writes(tmp_path: Path) -> None:
