@@ -71,12 +71,14 @@ class Evidence:
     `score` is the best hit's, `similarity` the best sentence's cosine with the question, `margin`
     how much that is above the cosine of unrelated sentences (see `serving.yardstick`), `coverage`
     the share (0 to 1, rarer words weigh more) of the question's words that one passage has.
+    `language` is the question's, `same_language` whether the best sentence is in it.
     """
 
     score: float
     similarity: float
     margin: float
     coverage: float
+    language: str
     same_language: bool
 
 
@@ -115,6 +117,7 @@ async def find_quotes(
         similarity=float(similarities[nearest]),
         margin=float(similarities[nearest]) - unrelated,
         coverage=max(covered(hit.chunk.passage, weights) for hit in hits),
+        language=language(question),
         same_language=quoted_language == language(question),
     )
     return Extract(tuple(choose(found, scores, limit)), evidence)

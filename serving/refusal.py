@@ -10,8 +10,8 @@ from serving.question_words import language
 
 # Measured with multilingual-e5-small by benchmarks/answers.py; docs/answers.md has the figures.
 COVERAGE_WEIGHT: Final = 0.1
-LEAST_STRENGTH: Final = 0.07
-"""Within a language: refuses 92-97% of off-topic questions and 0-2.7% of answerable ones."""
+LEAST_STRENGTH: Final = {"en": 0.09, "zh": 0.07}
+"""Within a language: refuses 92-97% of off-topic questions and 0-3% of answerable ones."""
 LEAST_STRENGTH_ACROSS: Final = 0.025
 """Across languages: refuses 42-67% of off-topic questions and 1.3-7.3% of answerable ones."""
 RELATED_COVERAGE: Final = 0.5
@@ -68,7 +68,8 @@ def refuse(
 
 def reason_to_refuse(evidence: Evidence) -> RefusalReason | None:
     """None when the evidence carries an answer."""
-    least = LEAST_STRENGTH if evidence.same_language else LEAST_STRENGTH_ACROSS
+    same = evidence.same_language
+    least = LEAST_STRENGTH[evidence.language] if same else LEAST_STRENGTH_ACROSS
     if strength(evidence) >= least:
         return None
     related = evidence.coverage >= RELATED_COVERAGE
