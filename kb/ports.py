@@ -105,7 +105,10 @@ class ChunkIndex(Protocol):
     async def count(self) -> IndexCount: ...
 
     async def optimise(self) -> None:
-        """Folds recent writes into the search structures. Costs time, changes no result. Twice is harmless."""
+        """Folds recent writes into the search structures; takes time. Twice is harmless.
+
+        Between two calls everything is found, but BM25 may be worked out from older statistics.
+        """
         ...
 
     async def close(self) -> None: ...

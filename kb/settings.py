@@ -60,7 +60,7 @@ class IngestSettings(Section):
         120.0, gt=0, description="seconds after which the parsing of one file is killed"
     )
     parse_memory_mb: int = Field(
-        2048, ge=256, description="memory (MiB) beyond which a parsing process is stopped"
+        2048, ge=512, description="memory (MiB) beyond which a parsing process is stopped"
     )
     max_file_mb: int = Field(100, ge=1, description="files larger than this (MiB) are refused")
     max_characters: int = Field(

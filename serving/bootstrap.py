@@ -37,7 +37,6 @@ class Services:
         self.store = store
         self._embedder: Embedder | None = None
         self._parser: Parser | None = None
-        self._indexes: dict[str, ChunkIndex] = {}
         self._opening = asyncio.Lock()
 
     async def embedder(self) -> Embedder:
@@ -82,8 +81,6 @@ class Services:
         """Removes the collection's indexes, all the catalogue knows of it, and its uploaded files."""
         async with self.lock(f"collection-{name}"):
             for generation in await self.catalog.generations(name):
-                if index := self._indexes.pop(generation.index_name, None):
-                    await index.close()
                 await self.store.drop(generation.index_name)
             await self.catalog.delete_collection(name)
             await asyncio.to_thread(shutil.rmtree, self.upload_folder(name), ignore_errors=True)
@@ -111,8 +108,6 @@ class Services:
     async def close(self) -> None:
         if self._parser:
             await self._parser.close()
-        for index in self._indexes.values():
-            await index.close()
         await self.store.close()
         if self._embedder:
             await self._embedder.close()
@@ -127,13 +122,11 @@ class Services:
         return generation
 
     async def _open(self, generation: Generation) -> ChunkIndex:
-        if index := self._indexes.get(generation.index_name):
-            return index
+        """Opened anew for each use (1 ms): another process may have built the collection anew."""
         schema = await self.schema()
         if generation.schema != schema:
             raise IndexSchemaMismatch(schema_mismatch(generation, schema))
-        index = await self.store.open(generation.index_name, schema)
-        return self._indexes.setdefault(generation.index_name, index)
+        return await self.store.open(generation.index_name, schema)
 
     def _parser_for(self, embedder: Embedder) -> Parser:
         if self._parser is None:

@@ -68,6 +68,7 @@ def load_question_set(folder: Path, corpus: Path, limit: int | None = None) -> Q
 
 
 def _questions(path: Path) -> list[Question]:
+    """Questions without text, which some sets hold, are left out."""
     return [
         Question(
             str(row["_id"] if "_id" in row else row["id"]),
@@ -75,6 +76,7 @@ def _questions(path: Path) -> list[Question]:
             tuple(row.get("answers", ())),
         )
         for row in _rows(path, ("text",))
+        if row["text"].strip()
     ]
 
 
