@@ -40,7 +40,7 @@ function showSources(turn, citations) {
   const list = add(turn, "ul", "sources", "");
   for (const citation of citations) {
     const item = add(list, "li", "", `[${citation.number}] `);
-    const link = add(item, "a", "", [citation.title, ...citation.heading_path].join(" › "));
+    const link = add(item, "a", "", [...new Set([citation.title, ...citation.heading_path])].join(" › "));
     link.href = citation.url;
     link.target = "_blank";
     if (citation.page) item.append(`, ${citation.page}`);
