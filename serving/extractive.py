@@ -14,7 +14,7 @@ import numpy as np
 import regex
 
 from kb.ports import Embedder
-from kb.types import Citation, Hit, Vector, Vectors
+from kb.types import Chunk, Citation, Hit, Vector, Vectors
 from serving import citations
 from serving.question_words import content_terms, expects, language
 from serving.sentences import Piece, Span, blocks, is_code, is_table, pieces
@@ -39,11 +39,16 @@ _TABLE_LINES: Final = regex.compile(r"[|\s]+|-{3,}")
 
 @dataclass(frozen=True, slots=True)
 class Quotable:
-    """A piece of a hit's chunk. `text` is what is compared: a table's row with its header."""
+    """A piece of a hit's chunk.
+
+    `text` is the piece itself, a table's row with its header; `in_context` has the nearest heading
+    above it too, which is what is compared: sentences rarely repeat the words of their heading.
+    """
 
     hit: Hit
     piece: Piece
     text: str
+    in_context: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,9 @@ async def find_quotes(
     # All as queries: sentences are compared with a question, not with long passages, and the
     # embedder answers queries at once, even while documents are being ingested.
     asked = [question, focus] if focus else [question]
-    vectors = await embedder.queries([*asked, *(candidate.quotable.text for candidate in found)])
+    vectors = await embedder.queries(
+        [*asked, *(candidate.quotable.in_context for candidate in found)]
+    )
     meant = _middle(vectors[: len(asked)])
     similarities: Vector = vectors[len(asked) :] @ meant
     scores = [c.promise + float(s) for c, s in zip(found, similarities, strict=True)]
@@ -134,19 +141,24 @@ def _middle(vectors: Vectors) -> Vector:
 
 def quotables(hits: Sequence[Hit]) -> list[Quotable]:
     """All pieces of the hits but questions, which answer nothing."""
-    found = [
-        Quotable(hit, piece, _compared_text(hit.chunk.text, piece))
-        for hit in hits
-        for piece in pieces(hit.chunk.text)
-    ]
+    found = [_quotable(hit, piece) for hit in hits for piece in pieces(hit.chunk.text)]
     return [quotable for quotable in found if quotable.text and quotable.text[-1] not in "?？"]
 
 
-def _compared_text(text: str, piece: Piece) -> str:
-    quoted = text[slice(*piece.span)]
+def _quotable(hit: Hit, piece: Piece) -> Quotable:
+    whole = hit.chunk.text
+    text = whole[slice(*piece.span)]
     if piece.lead:
-        quoted = _TABLE_LINES.sub(" ", f"{text[slice(*piece.lead)]} {quoted}").strip()
-    return quoted[:MOST_COMPARED]
+        text = _TABLE_LINES.sub(" ", f"{whole[slice(*piece.lead)]} {text}").strip()
+    text = text[:MOST_COMPARED]
+    return Quotable(hit, piece, text, f"{_heading(hit.chunk, piece)}\n{text}".strip())
+
+
+def _heading(chunk: Chunk, piece: Piece) -> str:
+    """The nearest above the piece: in the chunk's text, else the last of its path, else the title."""
+    if piece.heading:
+        return chunk.text[slice(*piece.heading)]
+    return chunk.heading_path[-1] if chunk.heading_path else chunk.title
 
 
 def candidates(question: str, found: Sequence[Quotable]) -> list[Candidate]:
@@ -157,7 +169,7 @@ def candidates(question: str, found: Sequence[Quotable]) -> list[Candidate]:
         Candidate(
             quotable,
             HIT_WEIGHT * quotable.hit.score
-            + COVERAGE_WEIGHT * covered(quotable.text, weights)
+            + COVERAGE_WEIGHT * covered(quotable.in_context, weights)
             + TYPE_WEIGHT * (expected is not None and expected.fits(quotable.text)),
         )
         for quotable in found
@@ -170,7 +182,9 @@ def term_weights(question: str, found: Sequence[Quotable]) -> dict[str, float]:
     """Weights of the question's terms that add up to 1: rarer among the pieces weighs more."""
     asked = set(content_terms(question))
     present = Counter(
-        term for quotable in found for term in asked.intersection(content_terms(quotable.text))
+        term
+        for quotable in found
+        for term in asked.intersection(content_terms(quotable.in_context))
     )
     rarity = {term: log(1 + len(found) / (1 + present[term])) for term in asked}
     total = sum(rarity.values()) or 1.0

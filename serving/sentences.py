@@ -32,12 +32,14 @@ class Piece:
     `span` is what is compared with the question, `shown` (it covers `span`) what is quoted: a
     sentence that starts with "It" brings the one before, one that ends with a colon what follows.
     `lead` stands elsewhere and belongs above the quote: a table's header, a list's introduction.
+    `heading` is the nearest heading above, where the text has one: it says what the piece is about.
     """
 
     kind: PieceKind
     span: Span
     shown: Span
     lead: Span | None = None
+    heading: Span | None = None
 
 
 MOST_SHOWN: Final = 800
@@ -88,17 +90,24 @@ _LEANS = regex.compile(
 def pieces(text: str) -> list[Piece]:
     """What can be quoted of a chunk's text, in reading order. Headings are left out."""
     found: list[Piece] = []
+    heading: Span | None = None
     spans = blocks(text)
     for block, following in zip_longest(spans, spans[1:]):
-        if is_table(text, block):
-            found += _rows(text, block)
-        elif is_list(text, block):
-            found += _items(text, block, _introduction(text, found, block))
-        elif is_code(text, block):
-            found += _code(text, block, found)
-        elif not _is_heading(text, block, following):
-            found += _sentences(text, block)
+        if _is_heading(text, block, following):
+            heading = block
+        else:
+            found += (replace(p, heading=heading) for p in _block_pieces(text, block, found))
     return _with_what_they_introduce(text, found)
+
+
+def _block_pieces(text: str, block: Span, before: Sequence[Piece]) -> Iterator[Piece]:
+    if is_table(text, block):
+        return _rows(text, block)
+    if is_list(text, block):
+        return _items(text, block, _introduction(text, before, block))
+    if is_code(text, block):
+        return _code(text, block, before)
+    return _sentences(text, block)
 
 
 def split_sentences(text: str, span: Span) -> list[Span]:
@@ -186,7 +195,9 @@ def is_code(text: str, block: Span) -> bool:
 def _is_heading(text: str, block: Span, following: Span | None) -> bool:
     inner = text[slice(*block)]
     short = len(inner) <= _LONGEST_HEADING and "\n" not in inner
-    return short and following is not None and not _PROSE_END.search(inner)
+    if not short or following is None or _PROSE_END.search(inner):
+        return False
+    return not (is_table(text, block) or is_list(text, block) or is_code(text, block))
 
 
 # --- Pieces of each kind of block ---------------------------------------------------------------

@@ -91,6 +91,27 @@ async def test_chinese_is_answered_in_chinese(embedder: HashingEmbedder) -> None
     assert result.text == "青禾的默认端口是 6201。 [1]"
 
 
+@pytest.mark.parametrize(
+    ("question", "quote"),
+    [
+        ("出差住宿标准是多少？", "一线城市每晚不超过六百元。"),
+        ("出差交通标准是什么？", "优先选择高铁二等座。"),
+    ],
+)
+async def test_a_sentence_is_judged_with_the_heading_above_it(
+    embedder: HashingEmbedder, question: str, quote: str
+) -> None:
+    """Small sections share a chunk, and a sentence rarely repeats its heading's words."""
+    merged = hit(
+        "travel",
+        "国内出差须提前申请。\n\n交通标准\n\n优先选择高铁二等座。\n\n住宿标准\n\n一线城市每晚不超过六百元。",
+    )
+
+    result = await ask(embedder, Searched(merged), question, sentences=1)
+
+    assert [citation.quote for citation in result.citations] == [quote]
+
+
 async def test_citations_are_numbered_in_order_of_appearance(embedder: HashingEmbedder) -> None:
     result = await ask(
         embedder, Searched(HERON, INSTALL, TABLE), "heron default port heron workers"

@@ -45,6 +45,14 @@ def test_headings_are_not_quoted() -> None:
     assert shown("Installation\n\nRun the setup.") == ["Run the setup."]
 
 
+def test_a_piece_knows_the_nearest_heading_above() -> None:
+    text = "Intro first.\n\nHotels\n\nUp to 90 euros. Keep the bill.\n\nMeals\n\n- lunch\n- dinner"
+
+    headings = [piece.heading and text[slice(*piece.heading)] for piece in pieces(text)]
+
+    assert headings == [None, "Hotels", "Hotels", "Meals", "Meals"]
+
+
 def test_a_sentence_with_a_colon_is_shown_with_what_it_introduces() -> None:
     text = "The options are:\n\n- fast\n- slow\n\nThe end."
 
