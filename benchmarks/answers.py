@@ -3,13 +3,14 @@
     python benchmarks/answers.py --data ../shared/data --model data/models --vectors /tmp/vectors
 
 Passages are searched in memory by the product's own search, unsplit. Their vectors are kept in
-`--vectors`, because embedding them takes most of the time. `--questions` limits every set.
+`--vectors`, because embedding them takes most of the time. `--questions` limits every set. Sets
+marked * had no part in choosing weights and thresholds.
 """
 
 import argparse
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -18,9 +19,11 @@ import numpy as np
 import regex
 
 from kb.ids import text_hash
+from kb.ports import Embedder
 from kb.settings import AnswerSettings
-from kb.types import Chunk, Hit, IndexedDocument, IndexSchema, Vectors, passage_text
+from kb.types import Chunk, Hit, IndexedDocument, IndexSchema, Vector, Vectors, passage_text
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
+from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
 from retrieval.evaluate import answer_f1, auc
 from retrieval.memory_index import MemoryIndex
 from retrieval.search import search
@@ -32,23 +35,37 @@ from serving.refusal import reason_to_refuse, strength
 DIALOGUES = Path(__file__).parent.parent / "tests" / "unit" / "dialogues.json"
 SETTINGS = AnswerSettings()
 
-# (questions, passages). Questions whose answers are in the passages, in one language and across:
+# (questions, passages). Questions whose answers are in the passages, in one language and across.
+# Weights and thresholds were chosen without the sets in HELD_OUT.
 ANSWERABLE = (
     ("xquad_en", "xquad_en"),
     ("xquad_zh", "xquad_zh"),
-    ("cmrc2018_trial", "cmrc2018_trial"),
     ("xquad_zh", "xquad_en"),
     ("xquad_en", "xquad_zh"),
+    ("cmrc2018_trial", "cmrc2018_trial"),
+    ("hotpotqa_train100", "hotpotqa_train100"),
+    ("apisix_faq_en", "apisix_faq_en"),
+    ("apisix_faq_zh", "apisix_faq_zh"),
 )
 # Questions about something else than the passages:
 OFF_TOPIC = (
     ("apisix_faq_en", "xquad_en"),
-    ("cmrc2018_trial", "xquad_zh"),
+    ("xquad_en", "apisix_faq_en"),
     ("apisix_faq_zh", "xquad_zh"),
+    ("xquad_zh", "apisix_faq_zh"),
+    ("cmrc2018_trial", "xquad_zh"),
+    ("xquad_zh", "cmrc2018_trial"),
+    ("xquad_en", "hotpotqa_train100"),
     ("apisix_faq_zh", "xquad_en"),
-    ("cmrc2018_trial", "xquad_en"),
+    ("xquad_zh", "apisix_faq_en"),
     ("apisix_faq_en", "xquad_zh"),
+    ("xquad_en", "apisix_faq_zh"),
+    ("cmrc2018_trial", "xquad_en"),
+    ("xquad_zh", "hotpotqa_train100"),
+    ("xquad_en", "cmrc2018_trial"),
+    ("apisix_faq_en", "cmrc2018_trial"),
 )
+HELD_OUT = {"cmrc2018_trial", "hotpotqa_train100"}
 # Answerable questions and ones that only look so, in one set:
 NEAR_MISS = ("squad_v2_dev_noanswer",)
 
@@ -90,8 +107,22 @@ def _normal(text: str) -> str:
     return regex.sub(r"[\p{P}\p{S}\s]+", "", text.lower())
 
 
+class RememberingEmbedder(LanguageNeutralEmbedder):
+    """The product's embedder; sentences that many questions find are embedded once."""
+
+    def __init__(self, embedder: Embedder, directions: Vectors) -> None:
+        super().__init__(embedder, directions)
+        self._known: dict[str, Vector] = {}
+
+    async def queries(self, texts: Sequence[str]) -> Vectors:
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known |= dict(zip(new, await super().queries(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+
 class Bench:
-    def __init__(self, data: Path, vectors: Path, questions: int, embedder: E5OnnxEmbedder) -> None:
+    def __init__(self, data: Path, vectors: Path, questions: int, embedder: Embedder) -> None:
         self._data = data
         self._vectors = vectors / embedder.fingerprint.replace("/", "_")
         self._vectors.mkdir(parents=True, exist_ok=True)
@@ -183,16 +214,17 @@ def _chunk(passage: Passage) -> Chunk:
 
 async def main() -> None:
     arguments = _arguments()
-    embedder = await E5OnnxEmbedder.open(arguments.model, 0, 8)
+    model = await E5OnnxEmbedder.open(arguments.model / "multilingual-e5-small", 2, 8)
+    embedder = await RememberingEmbedder.over(model, arguments.model)
     bench = Bench(arguments.data, arguments.vectors, arguments.questions, embedder)
-    print("answerable                        n  has@1  has@3  F1@1  F1@3  quotes  refused")
+    print("answerable                               n  has@1  has@3  F1@1  F1@3  quotes  refused")
     for pair in ANSWERABLE:
         found = await bench.answerable(*pair)
-        print(f"{' > '.join(pair):31} {len(found):4}  {_answer_figures(found)}", flush=True)
-    print("\noff topic                         n  refused")
+        print(f"{_label(pair):38} {len(found):4}  {_answer_figures(found)}", flush=True)
+    print("\noff topic                                n  refused")
     for pair in OFF_TOPIC:
         found = await bench.unanswerable(*pair)
-        print(f"{' > '.join(pair):31} {len(found):4}  {_refused(found):7.3f}", flush=True)
+        print(f"{_label(pair):38} {len(found):4}  {_refused(found):7.3f}", flush=True)
     for name in arguments.near_miss:
         can, cannot = await bench.answerable(name, name), await bench.unanswerable(name, name)
         separation = auc([o.strength for o in can], [o.strength for o in cannot])
@@ -200,6 +232,10 @@ async def main() -> None:
         print(f"answerable {_answer_figures(can)}; unanswerable refused {_refused(cannot):.3f}")
     print("\n" + await bench.dialogues())
     await embedder.close()
+
+
+def _label(pair: tuple[str, str]) -> str:
+    return " > ".join(pair) + (" *" if HELD_OUT.intersection(pair) else "")
 
 
 def _answer_figures(found: list[Outcome]) -> str:
@@ -218,7 +254,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", type=Path, default=Path("data/models"))
     parser.add_argument("--vectors", type=Path, required=True, help="folder where vectors are kept")
-    parser.add_argument("--questions", type=int, default=200, help="most questions of each set")
+    parser.add_argument("--questions", type=int, default=50, help="most questions of each set")
     parser.add_argument("--near-miss", nargs="*", default=NEAR_MISS, help="none with no name")
     return parser.parse_args()
 

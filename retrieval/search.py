@@ -27,7 +27,7 @@ async def search(
     """The best `limit` hits, best first; equal scores in the order of chunk ids.
 
     `candidates` is the number each side brings to the fusion. Nothing is left out for a low score:
-    whether the evidence is good enough is `retrieval.evidence`'s to say.
+    whether the evidence is good enough is the answer's to judge.
     Raises InvalidQueryError, ModelUnavailable, IndexUnavailable.
     """
     if limit < 1:

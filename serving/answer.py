@@ -41,7 +41,7 @@ class Answer:
 
 EXTRACTIVE: Final = "extractive"
 REFUSAL: Final = "refusal"
-CLEARLY_STRONGER: Final = 0.03
+CLEARLY_STRONGER: Final = 0.15
 """A short question that could lean on the conversation is taken alone only where its evidence (see
 `refusal.strength`) is stronger by this; chosen on the dialogues of tests/unit/dialogues.json."""
 

@@ -1,6 +1,5 @@
-"""What a question's words say: which carry meaning, and what kind of answer is asked for. Pure."""
+"""What a question's words say: which carry meaning, and in which language. Pure."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -50,59 +49,3 @@ def content_terms(text: str) -> tuple[str, ...]:
 
 
 _EMPTY_TERMS: Final = frozenset(terms(_EMPTY_ENGLISH))
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerType:
-    """A kind of answer, told by how the question asks, and found by how it looks."""
-
-    name: str
-    asked: regex.Pattern[str]
-    looks_like: regex.Pattern[str]
-
-    def fits(self, text: str) -> bool:
-        return self.looks_like.search(text) is not None
-
-
-_NUMBER_WORD: Final = (
-    r"one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|twenty|thirty|hundred"
-    r"|thousand|million|billion|half|third|quarter|once|twice|single|both|several|double"
-)
-ANSWER_TYPES: Final = (
-    AnswerType(
-        "time",
-        regex.compile(
-            r"\bwhen\b|\b(?:what|which|in what|in which) (?:\w+ )?(?:year|date|day|month|century|decade|time)\b"
-            r"|什么时候|何时|哪[一]?[年天月日]|哪个(?:月|年|世纪|朝代)|几[年月日号点]|多久|时间",
-            regex.IGNORECASE,
-        ),
-        regex.compile(
-            r"\b\d{3,4}s?\b|\b(?:January|February|March|April|May|June|July|August|September|October|November"
-            r"|December|century|year|years|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)\b"
-            r"|[\d〇零一二三四五六七八九十]+\s*(?:年|月|日|世纪|天|小时|分钟|点)|朝|初年|末年"
-        ),
-    ),
-    AnswerType(
-        "number",
-        regex.compile(
-            r"\bhow (?:many|much|old|long|far|tall|large|big|high|often|fast|deep)\b"
-            r"|\bwhat (?:percentage|percent|number|portion|share|size)\b|多少|几[个位人次种岁名只条部家所]"
-            r"|多[大长高远深重]|百分之几|第几",
-            regex.IGNORECASE,
-        ),
-        regex.compile(
-            rf"\d|\b(?:{_NUMBER_WORD})\b|[一二三四五六七八九十百千万亿两]\s*(?:个|位|人|次|种|岁|名|只|条|部|家|所|%|成)",
-            regex.IGNORECASE,
-        ),
-    ),
-    AnswerType(
-        "person",
-        regex.compile(r"\bwho(?:m|se)?\b|谁|哪[一]?[位人]|什么人", regex.IGNORECASE),
-        regex.compile(r"(?<=\S\s)\p{Lu}\p{L}+|·|由|先生|女士|教授|导演|作者|皇帝|将军"),
-    ),
-)
-
-
-def expects(question: str) -> AnswerType | None:
-    """The kind of answer a question asks for, where its words say so."""
-    return next((kind for kind in ANSWER_TYPES if kind.asked.search(question)), None)

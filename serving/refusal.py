@@ -8,12 +8,11 @@ from typing import Final
 from serving.extractive import Evidence
 from serving.question_words import language
 
-# Measured with multilingual-e5-small by benchmarks/answers.py; docs/answers.md has the figures.
-COVERAGE_WEIGHT: Final = 0.1
-LEAST_STRENGTH: Final = {"en": 0.09, "zh": 0.07}
-"""Within a language: refuses 92-97% of off-topic questions and 0-3% of answerable ones."""
-LEAST_STRENGTH_ACROSS: Final = 0.025
-"""Across languages: refuses 42-67% of off-topic questions and 1.3-7.3% of answerable ones."""
+# Measured by benchmarks/answers.py with language-neutral vectors; docs/answers.md has the figures.
+LEAST_STRENGTH: Final = 0.68
+"""Within a language: refuses 92% of off-topic questions (mean of seven sets) and 1.7% of answerable ones."""
+LEAST_STRENGTH_ACROSS: Final = 0.40
+"""Across languages: refuses 49% of off-topic questions (mean of eight sets) and 4% of answerable ones."""
 RELATED_COVERAGE: Final = 0.5
 """With this share of the question's words in one passage, it is near the topic at least."""
 
@@ -68,8 +67,7 @@ def refuse(
 
 def reason_to_refuse(evidence: Evidence) -> RefusalReason | None:
     """None when the evidence carries an answer."""
-    same = evidence.same_language
-    least = LEAST_STRENGTH[evidence.language] if same else LEAST_STRENGTH_ACROSS
+    least = LEAST_STRENGTH if evidence.same_language else LEAST_STRENGTH_ACROSS
     if strength(evidence) >= least:
         return None
     related = evidence.coverage >= RELATED_COVERAGE
@@ -77,8 +75,11 @@ def reason_to_refuse(evidence: Evidence) -> RefusalReason | None:
 
 
 def strength(evidence: Evidence) -> float:
-    """What the thresholds are compared with: the margin, and the question's words in one passage."""
-    return evidence.margin + COVERAGE_WEIGHT * evidence.coverage
+    """What the thresholds are compared with: how near the best passage and the nearest sentence are.
+
+    Both have their zero at unrelated texts, in any pair of languages (0002-fusion.md).
+    """
+    return evidence.score + evidence.similarity
 
 
 def scores(evidence: Evidence) -> dict[str, float]:
@@ -86,7 +87,6 @@ def scores(evidence: Evidence) -> dict[str, float]:
     return {
         "score": round(evidence.score, 4),
         "similarity": round(evidence.similarity, 4),
-        "margin": round(evidence.margin, 4),
         "coverage": round(evidence.coverage, 4),
         "strength": round(strength(evidence), 4),
     }

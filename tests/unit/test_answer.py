@@ -177,14 +177,14 @@ async def test_an_off_topic_question_is_refused_in_its_language(
     embedder: HashingEmbedder, question: str, beginning: str
 ) -> None:
     result = await ask(
-        embedder, Searched(hit("x", "Zebra stripes."), hit("y", "斑马条纹")), question
+        embedder, Searched(hit("x", "Zebra stripes.", 0.1), hit("y", "斑马条纹", 0.1)), question
     )
 
     assert result.refusal is not None
     assert result.refusal.reason == "off_topic"
     assert result.text == result.refusal.message
     assert result.text.startswith(beginning)
-    assert set(result.refusal.scores) == {"score", "similarity", "margin", "coverage", "strength"}
+    assert set(result.refusal.scores) == {"score", "similarity", "coverage", "strength"}
     assert (result.answered_by, result.citations) == ("refusal", ())
     assert len(result.hits) == 2
 
