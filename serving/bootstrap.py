@@ -86,7 +86,8 @@ class Services:
             await asyncio.to_thread(shutil.rmtree, self.upload_folder(name), ignore_errors=True)
 
     async def backends(self, collection: str) -> Backends:
-        """What a synchronisation of one collection works with."""
+        """What a synchronisation of one collection works with. Raises InvalidQueryError for its name."""
+        check_collection_name(collection)  # Before the model is loaded.
         embedder = await self.embedder()
         return Backends(
             catalog=self.catalog,

@@ -16,13 +16,10 @@ from serving.bootstrap import Services
 GRACEFUL_SHUTDOWN_S = 10
 
 
-async def serve_api(services: Services, listening: Callable[[str], None]) -> None:
-    """Serves until it is stopped; calls `listening` with the address once requests are answered.
-
-    Raises ConfigError for an address that is not this machine's own, or a port that is taken.
-    """
-    settings = services.settings.server
-    open_socket = listen(settings)
+async def serve_api(
+    services: Services, open_socket: socket.socket, listening: Callable[[str], None]
+) -> None:
+    """Serves on a socket until stopped; calls `listening` with the address once requests are answered."""
     config = uvicorn.Config(
         create_app(services),
         log_config=None,
@@ -52,7 +49,10 @@ class _AnnouncingServer(uvicorn.Server):
 
 
 def listen(settings: ServerSettings) -> socket.socket:
-    """A listening socket. Without keys only this machine may connect."""
+    """A bound socket, before anything costly is started. Without keys only this machine may connect.
+
+    Raises ConfigError for an address that is not this machine's own, or a port that is taken.
+    """
     if not is_loopback(settings.host):
         raise ConfigError(
             f"server.host is {settings.host}, but without keys only this machine may connect: "

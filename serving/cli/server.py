@@ -1,5 +1,6 @@
 """`kb serve` and `kb up`."""
 
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from serving.cli.ingestion import MOST_FAILURES_SHOWN, report
 from serving.cli.output import console
 from serving.cli.progress import shown
 from serving.cli.running import run
-from serving.server import serve_api
+from serving.server import listen, serve_api
 from serving.sync import ingest_path
 
 
@@ -36,7 +37,7 @@ def up(
     Example: [bold]kb up --docs ~/Documents[/]
     """
 
-    async def action(services: Services) -> None:
+    async def action(services: Services, open_socket: socket.socket) -> None:
         path = docs or (examples_folder() if await _is_empty(services) else None)
         if path:
             progress = SyncProgress()
@@ -48,7 +49,7 @@ def up(
                 limit=MOST_FAILURES_SHOWN,
             )
             report(progress, failures, as_json=False)
-        await serve_api(services, print_addresses)
+        await serve_api(services, open_socket, print_addresses)
 
     _run_server(action)
 
@@ -59,9 +60,9 @@ def serve() -> None:
     Example: [bold]KB_SERVER__PORT=9000 kb serve[/]
     """
 
-    async def action(services: Services) -> None:
+    async def action(services: Services, open_socket: socket.socket) -> None:
         await services.ensure_collection(DEFAULT_COLLECTION)
-        await serve_api(services, print_addresses)
+        await serve_api(services, open_socket, print_addresses)
 
     _run_server(action)
 
@@ -90,6 +91,7 @@ async def _is_empty(services: Services) -> bool:
     return not await services.catalog.documents(limit=1)
 
 
-def _run_server(action: Callable[[Services], Awaitable[None]]) -> None:
+def _run_server(action: Callable[[Services, socket.socket], Awaitable[None]]) -> None:
     settings = load_settings()
-    run(action, settings, log_level=settings.log.level)
+    open_socket = listen(settings.server)
+    run(lambda services: action(services, open_socket), settings, log_level=settings.log.level)

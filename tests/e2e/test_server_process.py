@@ -1,6 +1,5 @@
 """Starting and stopping the server, as an administrator sees it."""
 
-import socket
 import time
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.kb_process import RunKB, start_server, stop_server
+from tests.e2e.kb_process import start_server, stop_server
 
 pytestmark = pytest.mark.slow
 
@@ -55,12 +54,3 @@ def test_up_indexes_a_given_folder_and_the_examples_only_once(
         finally:
             stop_server(server)
         assert [document["title"] for document in listed] == ["Only"]
-
-
-def test_port_that_is_taken_is_said(run_kb: RunKB) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        result = run_kb("serve", KB_SERVER__PORT=str(taken.getsockname()[1]))
-    assert result.returncode == 2
-    assert "KB_SERVER__PORT" in result.stderr
