@@ -27,12 +27,11 @@ async def serve_api(
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
     )
-    with open_socket:
-        host, port = open_socket.getsockname()[:2]
-        # uvicorn stops at SIGTERM, then sends it to the process again: our own closing comes first.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
-        server = _AnnouncingServer(config, lambda: listening(f"http://{_bracketed(host)}:{port}"))
-        await server.serve(sockets=[open_socket])
+    host, port = open_socket.getsockname()[:2]
+    # uvicorn stops at SIGTERM, then sends it to the process again: our own closing comes first.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+    server = _AnnouncingServer(config, lambda: listening(f"http://{_bracketed(host)}:{port}"))
+    await server.serve(sockets=[open_socket])
     if not server.started:
         raise ConfigError("The server could not start; the log says why.")
 

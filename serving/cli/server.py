@@ -93,5 +93,5 @@ async def _is_empty(services: Services) -> bool:
 
 def _run_server(action: Callable[[Services, socket.socket], Awaitable[None]]) -> None:
     settings = load_settings()
-    open_socket = listen(settings.server)
-    run(lambda services: action(services, open_socket), settings, log_level=settings.log.level)
+    with listen(settings.server) as open_socket:
+        run(lambda services: action(services, open_socket), settings, log_level=settings.log.level)
