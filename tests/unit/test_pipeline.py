@@ -266,3 +266,15 @@ async def test_excluded_document_stays_out(world: World) -> None:
     world.write("a.md", "Alpha changed.")
     await world.sync()
     assert await world.indexed_texts() == {"Beta text."}
+
+
+async def test_file_name_that_is_no_unicode(world: World) -> None:
+    path = os.fsencode(world.root) + b"/caf\xe9 latin-1.txt"
+    with open(path, "w") as file:  # noqa: PTH123 - a path of bytes
+        file.write("Text of an old disk.")
+    assert (await world.sync()).indexed == 1
+    (document,) = (await world.documents()).values()
+    document.title.encode()
+    assert document.title.endswith("latin-1")
+    assert await world.indexed_texts() == {"Text of an old disk."}
+    assert (await world.sync()).unchanged == 1
