@@ -43,7 +43,8 @@ EXTRACTIVE: Final = "extractive"
 REFUSAL: Final = "refusal"
 CLEARLY_STRONGER: Final = 0.15
 """A short question that could lean on the conversation is taken alone only where its evidence (see
-`refusal.strength`) is stronger by this; chosen on the dialogues of tests/unit/dialogues.json."""
+`refusal.strength`) is stronger by this: with fewer words, chance brings more. The dialogues of
+tests/unit/dialogues.json have the same answers with any value, so it is a guard, not a measurement."""
 
 
 async def answer(
