@@ -27,7 +27,7 @@ MOST_COMPARED: Final = 400
 
 # Weights of what speaks for a piece, beside its similarity (weight 1). Sentences that contain the
 # answer at rank 1 / among three, mean of six sets (docs/answers.md): similarity alone .60 / .79, with
-# coverage and the hit's score .62 / .82; .2 to .4 and 0 to .7 are within .005.
+# coverage and the hit's score .62 / .82; .2 to .4 and 0 to .7 are within .01.
 COVERAGE_WEIGHT: Final = 0.3
 HIT_WEIGHT: Final = 0.35
 MARGIN: Final = 0.15

@@ -9,10 +9,10 @@ from serving.extractive import Evidence
 from serving.question_words import language
 
 # Measured by benchmarks/answers.py with language-neutral vectors; docs/answers.md has the figures.
-LEAST_STRENGTH: Final = 0.68
-"""Within a language: refuses 95% of off-topic questions (mean of seven sets) and 1.7% of answerable ones."""
+LEAST_STRENGTH: Final = 0.62
+"""Within a language: refuses 90% of off-topic questions (mean of seven sets) and 0-4% of answerable ones."""
 LEAST_STRENGTH_ACROSS: Final = 0.40
-"""Across languages: refuses 49% of off-topic questions (mean of eight sets) and 4% of answerable ones."""
+"""Across languages: refuses 49% of off-topic questions (mean of eight sets) and 2-5% of answerable ones."""
 RELATED_COVERAGE: Final = 0.5
 """With this share of the question's words in one passage, it is near the topic at least."""
 
