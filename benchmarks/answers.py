@@ -3,8 +3,7 @@
     python benchmarks/answers.py --data ../shared/data --model data/models --vectors /tmp/vectors
 
 Passages are searched in memory by the product's own search, unsplit. Their vectors are kept in
-`--vectors`, because embedding them takes most of the time. `--questions` limits every set. Sets
-marked * had no part in choosing weights and thresholds.
+`--vectors`, because embedding them takes most of the time. `--questions` limits every set.
 """
 
 import argparse
@@ -36,7 +35,6 @@ DIALOGUES = Path(__file__).parent.parent / "tests" / "unit" / "dialogues.json"
 SETTINGS = AnswerSettings()
 
 # (questions, passages). Questions whose answers are in the passages, in one language and across.
-# Weights and thresholds were chosen without the sets in HELD_OUT.
 ANSWERABLE = (
     ("xquad_en", "xquad_en"),
     ("xquad_zh", "xquad_zh"),
@@ -65,7 +63,6 @@ OFF_TOPIC = (
     ("xquad_en", "cmrc2018_trial"),
     ("apisix_faq_en", "cmrc2018_trial"),
 )
-HELD_OUT = {"cmrc2018_trial", "hotpotqa_train100"}
 # Answerable questions and ones that only look so, in one set:
 NEAR_MISS = ("squad_v2_dev_noanswer",)
 
@@ -235,7 +232,7 @@ async def main() -> None:
 
 
 def _label(pair: tuple[str, str]) -> str:
-    return " > ".join(pair) + (" *" if HELD_OUT.intersection(pair) else "")
+    return " > ".join(pair)
 
 
 def _answer_figures(found: list[Outcome]) -> str:
