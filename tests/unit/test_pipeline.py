@@ -269,9 +269,7 @@ async def test_excluded_document_stays_out(world: World) -> None:
 
 
 async def test_file_name_that_is_no_unicode(world: World) -> None:
-    path = os.fsencode(world.root) + b"/caf\xe9 latin-1.txt"
-    with open(path, "w") as file:  # noqa: PTH123 - a path of bytes
-        file.write("Text of an old disk.")
+    world.write(os.fsdecode(b"caf\xe9 latin-1.txt"), "Text of an old disk.")
     assert (await world.sync()).indexed == 1
     (document,) = (await world.documents()).values()
     document.title.encode()
