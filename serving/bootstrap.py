@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,10 +31,17 @@ DEFAULT_COLLECTION = "default"
 class Services:
     """The parts of a running process. Costly ones (model, parsing processes) start when first used."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, store: IndexStore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        store: IndexStore,
+        open_embedder: Callable[[Settings], Awaitable[Embedder]],
+    ) -> None:
         self.settings = settings
         self.catalog = catalog
         self.store = store
+        self._open_embedder = open_embedder
         self._embedder: Embedder | None = None
         self._parser: Parser | None = None
         self._opening = asyncio.Lock()
@@ -42,7 +49,7 @@ class Services:
     async def embedder(self) -> Embedder:
         async with self._opening:
             if self._embedder is None:
-                self._embedder = await open_embedder(self.settings)
+                self._embedder = await self._open_embedder(self.settings)
             return self._embedder
 
     async def schema(self) -> IndexSchema:
@@ -187,13 +194,18 @@ async def _open_model(settings: Settings, models: Path) -> Embedder:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Opens catalogue and index store, migrating the catalogue first; closes all at the end."""
+async def open_services(
+    settings: Settings, embedder: Callable[[Settings], Awaitable[Embedder]] = open_embedder
+) -> AsyncIterator[Services]:
+    """Opens catalogue and index store, migrating the catalogue first; closes all at the end.
+
+    `embedder` is called when a model is first needed.
+    """
     create_data_folder(settings.data_dir)
     url = catalog_url(settings)
     await migrate(url)
     catalog = await SQLCatalog.open(url)
-    services = Services(settings, catalog, LanceStore(settings.data_dir / "index"))
+    services = Services(settings, catalog, LanceStore(settings.data_dir / "index"), embedder)
     try:
         yield services
     finally:

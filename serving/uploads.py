@@ -88,6 +88,8 @@ class UploadQueue:
                     code=error.code,
                     reason=error.message,
                 )
+            except Exception:
+                log.exception("upload_not_indexed", collection=collection)
 
 
 async def remove_document(document: Document, services: Services) -> Document | None:

@@ -20,7 +20,7 @@ from retrieval.embedders.hashing import HashingEmbedder
 from tests.integration import hostile_loaders
 
 pytestmark = pytest.mark.slow
-SETTINGS = IngestSettings(parse_processes=2, parse_timeout_s=4, parse_memory_mb=256)
+SETTINGS = IngestSettings(parse_processes=2, parse_timeout_s=4, parse_memory_mb=512)
 ROOT = Path(__file__).parents[2]
 
 
