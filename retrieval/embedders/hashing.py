@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from kb.errors import ModelUnavailable
 from kb.types import Vector, Vectors
 from retrieval.embedders.batches import encodable
 
@@ -27,6 +28,7 @@ class HashingEmbedder:
     def __init__(self, folder: Path, dimensions: int = 64, max_tokens: int = 512) -> None:
         self._dimensions = dimensions
         self._max_tokens = max_tokens
+        self._closed = False
         self._tokenizer = _word_tokenizer()
         self._tokenizer_file = folder / _TOKENIZER_FILE
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,9 +60,11 @@ class HashingEmbedder:
         return self._embed(texts)
 
     async def close(self) -> None:
-        pass
+        self._closed = True
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
+        if self._closed:
+            raise ModelUnavailable("The embedder has been closed.")
         vectors = np.zeros((len(texts), self._dimensions), np.float32)
         for vector, text in zip(vectors, texts, strict=True):
             self._add_words(vector, text)

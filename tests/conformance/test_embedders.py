@@ -14,6 +14,7 @@ from kb.ports import Embedder
 from kb.types import Vectors
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
 from retrieval.embedders.hashing import HashingEmbedder
+from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
 
 CAT = "The cat sleeps on the warm mat."
@@ -42,7 +43,9 @@ async def _sentence_transformers(folder: Path) -> Embedder:
 @pytest.fixture(
     params=[
         "hashing",
+        "neutral-hashing",
         pytest.param("e5-onnx", marks=pytest.mark.slow),
+        pytest.param("neutral-e5-onnx", marks=pytest.mark.slow),
         pytest.param("sentence-transformers", marks=[pytest.mark.slow, pytest.mark.torch]),
     ]
 )
@@ -50,13 +53,15 @@ async def embedder(
     request: pytest.FixtureRequest, tmp_path: Path, model_folder: Path
 ) -> AsyncIterator[Embedder]:
     made: Embedder
-    match request.param:
+    match request.param.removeprefix("neutral-"):
         case "hashing":
             made = HashingEmbedder(tmp_path)
         case "e5-onnx":
             made = await E5OnnxEmbedder.open(model_folder, threads=2, batch_size=8)
         case _:
             made = await _sentence_transformers(tmp_path)
+    if request.param.startswith("neutral-"):
+        made = await LanguageNeutralEmbedder.over(made, model_folder)
     yield made
     await made.close()
 
@@ -152,6 +157,5 @@ async def test_passages_and_queries_at_the_same_time(embedder: Embedder) -> None
 async def test_closing_twice_is_harmless_and_a_closed_model_says_so(embedder: Embedder) -> None:
     await embedder.close()
     await embedder.close()
-    if not isinstance(embedder, HashingEmbedder):  # which holds nothing
-        with pytest.raises(ModelUnavailable, match="closed"):
-            await embedder.passages([CAT])
+    with pytest.raises(ModelUnavailable, match="closed"):
+        await embedder.passages([CAT])
