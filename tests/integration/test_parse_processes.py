@@ -196,6 +196,8 @@ async def test_no_process_outlives_its_parent(
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # A shell's background job, as CI may be, has Ctrl-C ignored, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     await until(lambda: path.with_suffix(".pid").exists())
     family = psutil.Process(parent.pid).children(recursive=True)
