@@ -26,8 +26,8 @@ from kb.types import (
     Vector,
 )
 
-BATCH_CHUNKS = 64
-"""Chunks embedded together: enough to sort by length, few enough to write often."""
+BATCH_CHUNKS = 128
+"""Chunks embedded and written together: enough to sort by length, few enough to write often."""
 PARSED_AHEAD = 8
 """Parsed documents that wait for the embedder: they may be large, so only a few are held."""
 BATCH_WAIT_S = 0.2
@@ -95,12 +95,14 @@ async def sync_source(
 async def _index(tasks: AsyncIterator[Task], backends: Backends, progress: SyncProgress) -> None:
     """Reads, embeds and writes all tasks, each stage behind a bounded queue."""
     to_parse: asyncio.Queue[Task | None] = asyncio.Queue(backends.parsers)
-    to_embed: asyncio.Queue[Outcome | None] = asyncio.Queue(PARSED_AHEAD)
+    to_gather: asyncio.Queue[Outcome | None] = asyncio.Queue(PARSED_AHEAD)
+    to_embed: asyncio.Queue[_Batch | None] = asyncio.Queue(1)
     to_write: asyncio.Queue[_Batch | None] = asyncio.Queue(1)
     try:
         async with asyncio.TaskGroup() as stages:
             stages.create_task(_feed(tasks, to_parse, backends.parsers))
-            stages.create_task(_parse(to_parse, to_embed, backends))
+            stages.create_task(_parse(to_parse, to_gather, backends))
+            stages.create_task(_gather(to_gather, to_embed))
             stages.create_task(_embed(to_embed, to_write, backends, progress))
             stages.create_task(_write(to_write, backends, progress))
     except ExceptionGroup as group:
@@ -118,17 +120,17 @@ async def _feed(
 
 async def _parse(
     to_parse: asyncio.Queue[Task | None],
-    to_embed: asyncio.Queue[Outcome | None],
+    to_gather: asyncio.Queue[Outcome | None],
     backends: Backends,
 ) -> None:
     async def lane() -> None:
         while task := await to_parse.get():
-            await to_embed.put(await read(task, backends.parser))
+            await to_gather.put(await read(task, backends.parser))
 
     async with asyncio.TaskGroup() as lanes:
         for _ in range(backends.parsers):
             lanes.create_task(lane())
-    await to_embed.put(None)
+    await to_gather.put(None)
 
 
 async def read(task: Task, parser: Parser) -> Outcome:
@@ -143,13 +145,22 @@ async def read(task: Task, parser: Parser) -> Outcome:
     return Outcome(_indexed(task.document, prepared), prepared.chunks)
 
 
+async def _gather(
+    to_gather: asyncio.Queue[Outcome | None], to_embed: asyncio.Queue[_Batch | None]
+) -> None:
+    """Makes up the next batch while the one before is embedded: the model must not wait."""
+    async for batch in _batches(to_gather):
+        await to_embed.put(batch)
+    await to_embed.put(None)
+
+
 async def _embed(
-    to_embed: asyncio.Queue[Outcome | None],
+    to_embed: asyncio.Queue[_Batch | None],
     to_write: asyncio.Queue[_Batch | None],
     backends: Backends,
     progress: SyncProgress,
 ) -> None:
-    async for batch in _batches(to_embed):
+    while batch := await to_embed.get():
         await _fill_vectors(batch, backends, progress)
         await to_write.put(batch)
     await to_write.put(None)
@@ -162,8 +173,9 @@ async def _batches(outcomes: asyncio.Queue[Outcome | None]) -> AsyncIterator[_Ba
         batch, size = _Batch(), 0
         while size < BATCH_CHUNKS and not ended:
             try:
-                wait = BATCH_WAIT_S if batch.outcomes else None
-                outcome = await asyncio.wait_for(outcomes.get(), wait)
+                # Not wait_for: in Python 3.11 it can lose a cancellation, and the run would hang.
+                async with asyncio.timeout(BATCH_WAIT_S if batch.outcomes else None):
+                    outcome = await outcomes.get()
             except TimeoutError:
                 break
             if outcome is None:
