@@ -177,7 +177,9 @@ class Bench:
         )
         await index.replace(
             [
-                IndexedDocument(passage.id, passage.id, (), (_chunk(passage),), vectors[i : i + 1])
+                IndexedDocument(
+                    passage.id, passage.id, (), "", (_chunk(passage),), vectors[i : i + 1]
+                )
                 for i, passage in enumerate(passages)
             ]
         )

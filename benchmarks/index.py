@@ -44,7 +44,7 @@ def document(name: str) -> IndexedDocument:
         chunk_id = ids.chunk_id(name, digest, 0)
         chunks.append(Chunk(chunk_id, name, ordinal, "", (), None, 0, len(text), text, digest, 100))
     groups = ("staff",) if RNG.random() < 0.5 else ("board",)
-    return IndexedDocument(name, f"file:///{name}", groups, tuple(chunks), vectors)
+    return IndexedDocument(name, f"file:///{name}", groups, "", tuple(chunks), vectors)
 
 
 async def filled(folder: Path, rows: int) -> LanceIndex:
@@ -105,7 +105,7 @@ async def lookups(index: LanceIndex) -> dict[str, float]:
     hashes = [f"{n:032x}" for n in range(10_000 - len(known))] + known
     calls: Sequence[Callable[[], Awaitable[object]]] = (
         lambda: index.vectors(hashes),
-        index.chunk_ids,
+        index.contents,
         index.count,
         lambda: index.chunks("d1"),
     )

@@ -76,7 +76,7 @@ async def ingest(services: Services, folder: Path) -> tuple[float, SyncProgress]
 
 async def indexed_chunks(services: Services) -> list[Chunk]:
     index = await services.index(DEFAULT_COLLECTION)
-    return [c for document in await index.chunk_ids() for c in await index.chunks(document)]
+    return [c for document in await index.contents() for c in await index.chunks(document)]
 
 
 async def measure(folder: Path, rounds: int) -> None:

@@ -6,7 +6,7 @@ is done again, and ids are deterministic, so doing it again changes nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from ingestion.planning import Task, known_documents, plan, refuse_to_empty
 from ingestion.progress import SyncProgress
+from kb import ids
 from kb.errors import DocumentError
 from kb.ports import Catalog, ChunkIndex, Embedder, Parser, Source
 from kb.types import (
@@ -206,11 +207,12 @@ async def _write(
 ) -> None:
     unindexed = 0
     while batch := await to_write.get():
-        await backends.index.replace(
+        refused = await backends.index.replace(
             [_indexable(o, batch.vectors, backends) for o in batch.outcomes]
         )
-        await backends.catalog.save_documents([outcome.document for outcome in batch.outcomes])
-        _count(batch.outcomes, progress)
+        outcomes = [_accepted(outcome, refused) for outcome in batch.outcomes]
+        await backends.catalog.save_documents([outcome.document for outcome in outcomes])
+        _count(outcomes, progress)
         unindexed += len(batch.chunks)
         if unindexed >= OPTIMISE_CHUNKS:
             await backends.index.optimise()
@@ -225,9 +227,19 @@ def _indexable(outcome: Outcome, vectors: dict[str, Vector], backends: Backends)
         id=outcome.document.id,
         uri=outcome.document.uri,
         groups=outcome.document.groups,
+        revision=ids.revision(outcome.document),
         chunks=outcome.chunks,
         vectors=np.array(rows, dtype=np.float32).reshape(shape),
     )
+
+
+def _accepted(outcome: Outcome, refused: Mapping[str, str]) -> Outcome:
+    """The outcome as it is, or as a failure where the index refused the document for good."""
+    reason = refused.get(outcome.document.id)
+    if reason is None:
+        return outcome
+    message = f"The index refuses this document: {reason}"
+    return Outcome(_failed(outcome.document, FailureCategory.REJECTED, message))
 
 
 async def _delete(document_ids: Sequence[str], backends: Backends, progress: SyncProgress) -> None:

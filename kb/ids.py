@@ -8,6 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from kb.errors import InvalidQueryError
+from kb.types import Document
 
 COLLECTION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """What index names, file names, URLs and model ids can all hold."""
@@ -41,6 +42,11 @@ def source_id(collection: str, kind: str, root: str) -> str:
 
 def document_id(source: str, relative_path: str) -> str:
     return _digest("document", source, relative_path)
+
+
+def revision(document: Document) -> str:
+    """What an index must hold of a document: it changes with the file, its name and its rights."""
+    return _digest("revision", document.content_hash, document.uri, *sorted(document.groups))
 
 
 def text_hash(passage: str) -> str:

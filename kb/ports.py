@@ -15,6 +15,7 @@ from kb.types import (
     DocumentStatus,
     Generation,
     IndexCount,
+    IndexedContent,
     IndexedDocument,
     IndexQuery,
     IndexSchema,
@@ -73,17 +74,26 @@ class ChunkIndex(Protocol):
     the adapter makes them take turns.
     """
 
-    async def replace(self, documents: Sequence[IndexedDocument]) -> None:
+    async def replace(
+        self, documents: Sequence[IndexedDocument], *, refresh: bool = True
+    ) -> Mapping[str, str]:
         """Makes these the documents' only chunks. Twice changes nothing.
 
-        Never leaves a document half there: after a crash each document has its old chunks, its new
-        ones, or (between the two) both. A document with no chunks is deleted.
+        Gives the documents that the store refuses for good, with its reason: those have no chunks
+        afterwards. Never leaves a document half there: after a crash each document has its old
+        chunks, its new ones, or (between the two) both. A document with no chunks is deleted.
+        Without `refresh` others may see the write seconds later, or after `refresh()`, and the same
+        documents must not be written again before that.
         Raises ValueError for vectors of a wrong shape, or that are not finite.
         """
         ...
 
-    async def delete(self, document_ids: Sequence[str]) -> None:
+    async def delete(self, document_ids: Sequence[str], *, refresh: bool = True) -> None:
         """Removes all chunks of these documents. Unknown ids are ignored."""
+        ...
+
+    async def refresh(self) -> None:
+        """Makes every write so far visible to every reader. Twice is harmless."""
         ...
 
     async def search(self, query: IndexQuery) -> list[Candidate]:
@@ -98,8 +108,8 @@ class ChunkIndex(Protocol):
         """A document's chunks by ordinal; empty when it is not indexed."""
         ...
 
-    async def chunk_ids(self) -> Mapping[str, frozenset[str]]:
-        """All chunk ids by document id: what a comparison with the catalogue needs."""
+    async def contents(self) -> Mapping[str, IndexedContent]:
+        """What is there of each document, by its id: for a comparison with the catalogue."""
         ...
 
     async def count(self) -> IndexCount: ...

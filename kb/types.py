@@ -115,14 +115,24 @@ class IndexedDocument:
     """All chunks of one document with their vectors, ready to be written.
 
     `vectors` has shape (len(chunks), dimensions). Empty `groups` means: everyone who may read the
-    collection; otherwise one common group is needed.
+    collection; otherwise one common group is needed. `revision` (`kb.ids.revision`) says what of the
+    document is indexed here, whatever embedder and chunker it went through.
     """
 
     id: str
     uri: str
     groups: tuple[str, ...]
+    revision: str
     chunks: tuple[Chunk, ...]
     vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedContent:
+    """What an index holds of one document. Two revisions are those of a write that was cut off."""
+
+    chunk_ids: frozenset[str]
+    revisions: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +252,8 @@ class FailureCategory(StrEnum):
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
     UNREADABLE = "unreadable"
+    REJECTED = "rejected"
+    """By the index, for good: a term too long for it, say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from kb.errors import IndexUnavailable
-from kb.types import Candidate, Chunk, IndexCount, IndexedDocument, IndexQuery, IndexSchema, Vector
+from kb.types import (
+    Candidate,
+    Chunk,
+    IndexCount,
+    IndexedContent,
+    IndexedDocument,
+    IndexQuery,
+    IndexSchema,
+    Vector,
+)
 from retrieval import mapping, queries
 
 if TYPE_CHECKING:
@@ -58,10 +67,13 @@ class LanceIndex:
 
     # --- Writing --------------------------------------------------------------------------------
 
-    async def replace(self, documents: Sequence[IndexedDocument]) -> None:
+    async def replace(
+        self, documents: Sequence[IndexedDocument], *, refresh: bool = True
+    ) -> Mapping[str, str]:
+        """Every write is visible when it returns, with `refresh` or without; nothing is refused."""
         mapping.check_documents(documents, self._schema.dimensions)
         if not documents:
-            return
+            return {}
         rows = await asyncio.to_thread(mapping.arrow_rows, documents, self._schema)
         ours = queries.one_of("document_id", (document.id for document in documents))
 
@@ -76,8 +88,12 @@ class LanceIndex:
             )
 
         await self._write(merge)
+        return {}
 
-    async def delete(self, document_ids: Sequence[str]) -> None:
+    async def refresh(self) -> None:
+        """Every write is seen at once."""
+
+    async def delete(self, document_ids: Sequence[str], *, refresh: bool = True) -> None:
         if not document_ids:
             return
 
@@ -171,13 +187,12 @@ class LanceIndex:
             rows.extend(batch.to_pylist())
         return sorted((mapping.chunk_of(row) for row in rows), key=lambda chunk: chunk.ordinal)
 
-    async def chunk_ids(self) -> Mapping[str, frozenset[str]]:
-        ids: dict[str, set[str]] = {}
-        async for batch in self._stream(["document_id", "id"]):
-            pairs = zip(batch["document_id"].to_pylist(), batch["id"].to_pylist(), strict=True)
-            for document, chunk in pairs:
-                ids.setdefault(document, set()).add(chunk)
-        return {document: frozenset(chunks) for document, chunks in ids.items()}
+    async def contents(self) -> Mapping[str, IndexedContent]:
+        columns = ["document_id", "id", "revision"]
+        rows: list[tuple[str, str, str]] = []
+        async for batch in self._stream(columns):
+            rows.extend(zip(*(batch[column].to_pylist() for column in columns), strict=True))
+        return mapping.contents(rows)
 
     async def count(self) -> IndexCount:
         documents: set[str] = set()

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from kb.types import Candidate, Chunk, IndexedDocument, IndexSchema, Vector
+from kb.types import Candidate, Chunk, IndexedContent, IndexedDocument, IndexSchema, Vector
 from retrieval.terms import terms
 
 MAPPING_VERSION: Final = 1
@@ -48,6 +48,7 @@ def arrow_schema(schema: IndexSchema) -> Any:
         ("document_id", pa.string()),
         ("uri", pa.string()),
         ("groups", strings),
+        ("revision", pa.string()),
         ("ordinal", pa.int32()),
         ("title", pa.string()),
         ("heading_path", strings),
@@ -160,6 +161,7 @@ def _row(document: IndexedDocument, chunk: Chunk) -> dict[str, Any]:
     return row | {
         "uri": document.uri,
         "groups": list(document.groups),
+        "revision": document.revision,
         "heading_path": list(chunk.heading_path),
         "terms": " ".join(terms(chunk.passage)),
     }
@@ -168,6 +170,19 @@ def _row(document: IndexedDocument, chunk: Chunk) -> dict[str, Any]:
 def chunk_of(row: Row) -> Chunk:
     values = {name: row[name] for name in CHUNK_COLUMNS if name != "uri"}
     return Chunk(**values | {"heading_path": tuple(row["heading_path"])})
+
+
+def contents(rows: Iterable[tuple[str, str, str]]) -> dict[str, IndexedContent]:
+    """Document id, chunk id and revision of each row, put together by document."""
+    chunk_ids: dict[str, set[str]] = {}
+    revisions: dict[str, set[str]] = {}
+    for document, chunk, revision in rows:
+        chunk_ids.setdefault(document, set()).add(chunk)
+        revisions.setdefault(document, set()).add(revision)
+    return {
+        document: IndexedContent(frozenset(chunks), frozenset(revisions[document]))
+        for document, chunks in chunk_ids.items()
+    }
 
 
 def candidates(

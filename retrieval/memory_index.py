@@ -8,7 +8,16 @@ from typing import Final
 import numpy as np
 
 from kb.errors import IndexSchemaMismatch, NotFoundError
-from kb.types import Candidate, Chunk, IndexCount, IndexedDocument, IndexQuery, IndexSchema, Vector
+from kb.types import (
+    Candidate,
+    Chunk,
+    IndexCount,
+    IndexedContent,
+    IndexedDocument,
+    IndexQuery,
+    IndexSchema,
+    Vector,
+)
 from retrieval import mapping
 from retrieval.terms import terms
 
@@ -24,7 +33,9 @@ class MemoryIndex:
         self._documents: dict[str, IndexedDocument] = {}
         self._terms: dict[str, list[str]] = {}
 
-    async def replace(self, documents: Sequence[IndexedDocument]) -> None:
+    async def replace(
+        self, documents: Sequence[IndexedDocument], *, refresh: bool = True
+    ) -> Mapping[str, str]:
         mapping.check_documents(documents, self._schema.dimensions)
         await self.delete([document.id for document in documents])
         for document in documents:
@@ -32,12 +43,16 @@ class MemoryIndex:
                 self._documents[document.id] = document
                 for chunk in document.chunks:
                     self._terms[chunk.id] = terms(chunk.passage)
+        return {}
 
-    async def delete(self, document_ids: Sequence[str]) -> None:
+    async def delete(self, document_ids: Sequence[str], *, refresh: bool = True) -> None:
         for document_id in document_ids:
             removed = self._documents.pop(document_id, None)
             for chunk in removed.chunks if removed else ():
                 del self._terms[chunk.id]
+
+    async def refresh(self) -> None:
+        """Every write is seen at once."""
 
     async def search(self, query: IndexQuery) -> list[Candidate]:
         if query.vector is not None:
@@ -110,9 +125,11 @@ class MemoryIndex:
         document = self._documents.get(document_id)
         return sorted(document.chunks, key=lambda chunk: chunk.ordinal) if document else []
 
-    async def chunk_ids(self) -> Mapping[str, frozenset[str]]:
+    async def contents(self) -> Mapping[str, IndexedContent]:
         return {
-            document.id: frozenset(chunk.id for chunk in document.chunks)
+            document.id: IndexedContent(
+                frozenset(chunk.id for chunk in document.chunks), frozenset({document.revision})
+            )
             for document in self._documents.values()
         }
 

@@ -50,17 +50,18 @@ async def _compare(collection: str, services: Services) -> AsyncIterator[Finding
     part = f"collection {collection}"
     try:
         index = await services.index(collection)
-        indexed = await index.chunk_ids()
+        indexed = await index.contents()
     except KBError as error:
         yield Finding(part, "", error.message)
         return
     documents = await services.catalog.documents(collection=collection)
     expected = {d.id: d.chunk_count for d in documents if d.status is DocumentStatus.INDEXED}
     names = {d.id: d.uri for d in documents}
-    chunks = sum(len(chunk_ids) for chunk_ids in indexed.values())
+    chunks = sum(len(content.chunk_ids) for content in indexed.values())
     yield Finding(part, f"{len(expected)} documents, {chunks} chunks in the index")
     for document_id in sorted(expected.keys() | indexed.keys()):
-        wanted, there = expected.get(document_id, 0), len(indexed.get(document_id, ()))
+        wanted = expected.get(document_id, 0)
+        there = len(indexed[document_id].chunk_ids) if document_id in indexed else 0
         if wanted == there:
             continue
         remedy = (

@@ -29,6 +29,7 @@ def document(
     texts: Sequence[str],
     vectors: Vectors | None = None,
     groups: tuple[str, ...] = (),
+    revision: str = "1",
 ) -> IndexedDocument:
     """A document of one chunk a text, without titles, so that a text is its own passage."""
     chunks = []
@@ -39,4 +40,4 @@ def document(
         chunks.append(Chunk(identifier, name, ordinal, "", (), None, 0, len(text), text, digest, 3))
     if vectors is None:
         vectors = random_vectors(len(texts), seed=len(texts))
-    return IndexedDocument(name, f"file:///{name}", groups, tuple(chunks), vectors)
+    return IndexedDocument(name, f"file:///{name}", groups, revision, tuple(chunks), vectors)

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from kb.ports import ChunkIndex, IndexStore
-from kb.types import Access, Candidate, Chunk, IndexCount, IndexedDocument, IndexQuery
+from kb.types import (
+    Access,
+    Candidate,
+    Chunk,
+    IndexCount,
+    IndexedContent,
+    IndexedDocument,
+    IndexQuery,
+)
 from retrieval.lance_store import LanceStore
 from retrieval.memory_index import MemoryStore
 from retrieval.terms import terms
@@ -50,7 +58,7 @@ def texts(candidates: list[Candidate]) -> set[str]:
 async def test_an_empty_index_answers_everything(index: ChunkIndex) -> None:
     assert await index.search(IndexQuery(unit(1), ("a",), 5)) == []
     assert await index.count() == IndexCount(0, 0)
-    assert await index.chunk_ids() == {}
+    assert await index.contents() == {}
     assert await index.chunks("d") == []
     assert await index.vectors(["h"]) == {}
     await index.delete(["d"])
@@ -67,7 +75,8 @@ async def test_chunks_come_back_as_they_went_in(index: ChunkIndex) -> None:
     written = replace(plain, chunks=chunks)
     await index.replace([written])
     assert await index.chunks("d") == list(chunks)
-    assert await index.chunk_ids() == {"d": frozenset(chunk.id for chunk in chunks)}
+    ids = frozenset(chunk.id for chunk in chunks)
+    assert await index.contents() == {"d": IndexedContent(ids, frozenset({"1"}))}
     found = await index.search(IndexQuery(written.vectors[0], (), 1))
     assert [(each.chunk, each.uri) for each in found] == [(chunks[0], "file:///d")]
 
@@ -83,12 +92,28 @@ async def test_replace_leaves_only_the_new_chunks(index: ChunkIndex) -> None:
     assert await index.chunks("other") == list(other.chunks)
 
 
+async def test_a_new_revision_of_the_same_text_replaces_the_old_one(index: ChunkIndex) -> None:
+    await index.replace([document("d", ["same"], groups=("staff",))])
+    await index.replace([document("d", ["same"], revision="2")])
+    assert (await index.contents())["d"].revisions == {"2"}
+    assert len(await index.search(IndexQuery(None, ("same",), 5, Access(frozenset())))) == 1
+
+
+async def test_writes_without_refresh_are_seen_after_one(index: ChunkIndex) -> None:
+    await index.replace([document("a", ["x"]), document("b", ["x"])])
+    assert await index.replace([document("c", ["x"])], refresh=False) == {}
+    await index.delete(["a"], refresh=False)
+    for _ in range(2):
+        await index.refresh()
+        assert set(await index.contents()) == {"b", "c"}
+
+
 async def test_documents_without_chunks_and_deleted_ones_are_gone(index: ChunkIndex) -> None:
     await index.replace([document(name, ["text " + name]) for name in ("a", "b", "c")])
     await index.replace([document("a", []), document("d", ["text d"])])
     await index.delete(["b", "unknown"])
     await index.delete([])
-    assert set(await index.chunk_ids()) == {"c", "d"}
+    assert set(await index.contents()) == {"c", "d"}
     assert texts(await index.search(IndexQuery(unit(1), ("text",), 9))) == {"text c", "text d"}
 
 

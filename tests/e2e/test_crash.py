@@ -43,7 +43,9 @@ def indexed(data_dir: Path) -> Mapping[str, frozenset[str]]:
     async def read() -> Mapping[str, frozenset[str]]:
         async with open_services(Settings(data_dir=data_dir)) as services:
             index = await services.index(DEFAULT_COLLECTION)
-            chunk_ids = await index.chunk_ids()
+            contents = await index.contents()
+            chunk_ids = {name: content.chunk_ids for name, content in contents.items()}
+            assert all(len(content.revisions) == 1 for content in contents.values())
             documents = await services.catalog.documents(collection=DEFAULT_COLLECTION)
             count = await index.count()
             assert {d.id: d.chunk_count for d in documents} == {

@@ -35,7 +35,7 @@ CALLS: list[Callable[[LanceIndex], Awaitable[object]]] = [
     lambda index: index.search(IndexQuery(unit(1), ("x",), 5)),
     lambda index: index.vectors(["h"]),
     lambda index: index.chunks("d"),
-    lambda index: index.chunk_ids(),
+    lambda index: index.contents(),
     lambda index: index.count(),
     lambda index: index.optimise(),
 ]

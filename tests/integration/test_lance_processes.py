@@ -68,7 +68,7 @@ async def test_two_writers_of_the_same_new_documents_leave_no_duplicates(tmp_pat
         assert writer.exitcode == 0
     index = await LanceStore(tmp_path).open(NAME, SCHEMA)
     assert await index.count() == IndexCount(150, 450)
-    assert all([is_whole(await index.chunks(name)) for name in await index.chunk_ids()])
+    assert all([is_whole(await index.chunks(name)) for name in await index.contents()])
 
 
 async def test_a_reader_sees_whole_documents_while_another_process_writes(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class World:
     async def indexed_texts(self) -> set[str]:
         chunks = [
             chunk
-            for document_id in await self.backends.index.chunk_ids()
+            for document_id in await self.backends.index.contents()
             for chunk in await self.backends.index.chunks(document_id)
         ]
         return {chunk.text for chunk in chunks}
@@ -224,7 +224,7 @@ async def test_failure_of_the_model_ends_the_run_and_the_next_goes_on(world: Wor
     with pytest.raises(ModelUnavailable):
         await world.sync()
     done = await world.documents()
-    indexed = await world.backends.index.chunk_ids()
+    indexed = await world.backends.index.contents()
     assert 0 < len(done) < 300
     assert {d.id for d in done.values()} <= indexed.keys()
     world.embedder.fails_after = None

@@ -164,7 +164,7 @@ async def test_a_score_stays_the_same_whatever_else_is_indexed(embedder: Hashing
         added = chunk(name, text)
         vectors = await embedder.passages([added.passage])
         await index.replace(
-            [IndexedDocument(added.document_id, f"file:///{name}", (), (added,), vectors)]
+            [IndexedDocument(added.document_id, f"file:///{name}", (), "1", (added,), vectors)]
         )
 
     async def best() -> tuple[str, float]:
