@@ -47,7 +47,7 @@ class Result:
 
 
 async def _open_e5(folder: Path) -> Embedder:
-    return await E5OnnxEmbedder.open(folder, threads=0, batch_size=8)
+    return await E5OnnxEmbedder.open(folder, threads=0, batch_size=0)
 
 
 async def _open_minilm(folder: Path) -> Embedder:

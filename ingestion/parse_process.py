@@ -17,6 +17,9 @@ from kb.types import FailureCategory, ParsedDocument, PreparedDocument
 
 Load = Callable[[Path, LoadLimits], ParsedDocument]
 
+NICENESS = 5
+"""Parsing gives way to the embedder, whose threads wait for the slowest of them at every step."""
+
 _MIB = 1 << 20
 _PAGE = resource.getpagesize()
 _OWN_MEMORY = Path("/proc/self/statm")
@@ -60,6 +63,7 @@ class _State:
 def start(settings: ProcessSettings) -> None:
     """Readies this process. It dies with the process that started it, even in the middle of a file."""
     _die_with_parent()
+    os.nice(NICENESS)
     _State.settings = settings
     _State.chunker = Chunker(token_counter(settings.tokenizer_file), settings.max_tokens)
 

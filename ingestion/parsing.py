@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from pathlib import Path
 
 from pebble import ProcessExpired, ProcessPool
@@ -24,6 +25,12 @@ from kb.types import FailureCategory, PreparedDocument
 FILES_PER_PROCESS = 500
 """After so many files a process is replaced, because parser libraries leak."""
 
+FILES_AT_HAND = 2
+"""Files a process is given at a time: it reads one while the next one is on its way (115 > 147
+small files a second)."""
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+
 # How native code ends when it gets no memory: Rust and C++ abort, the kernel kills.
 _SIGNALS_OF_NO_MEMORY = frozenset({signal.SIGABRT, signal.SIGKILL})
 _MIB = 1 << 20
@@ -35,6 +42,16 @@ def load_limits(settings: IngestSettings) -> LoadLimits:
         max_characters=settings.max_characters,
         max_expansion=settings.max_expansion,
     )
+
+
+def start_fork_server() -> None:
+    """Starts the process that parsing processes are forked from, and does not wait for it.
+
+    It imports the main program again, which takes seconds: time to load a model meanwhile.
+    """
+    # `__main__` is in the list because each process would import it again otherwise.
+    _CONTEXT.set_forkserver_preload(["__main__", parse_process.__name__])
+    forkserver.ensure_running()
 
 
 class InlineParser:
@@ -58,8 +75,8 @@ class ProcessParser:
     """Implements the port `Parser`. Its processes start when they are first needed.
 
     `max_tokens` bounds a chunk; `tokenizer_file` is a `tokenizers` JSON file. `load` must be
-    importable by name, because it runs in other processes. As many callers as there are processes
-    are served at once; the others wait in line.
+    importable by name, because it runs in other processes. Twice as many callers as there are
+    processes are served at once; the others wait in line.
     """
 
     def __init__(
@@ -77,7 +94,7 @@ class ProcessParser:
         self._closed = False
         # Last in, first out: few files need few processes.
         self._free: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
-        for slot in self._slots:
+        for slot in self._slots * FILES_AT_HAND:
             self._free.put_nowait(slot)
 
     async def prepare(self, path: Path, document_id: str) -> PreparedDocument:
@@ -102,7 +119,8 @@ class _Slot:
         self._settings = settings
         self._timeout_s = timeout_s
         self._pool: ProcessPool | None = None
-        self._task: asyncio.Future[PreparedDocument] | None = None
+        self._replacing = asyncio.Lock()
+        self._tasks: set[asyncio.Future[PreparedDocument]] = set()
 
     async def run(self, path: Path, document_id: str) -> PreparedDocument:
         try:
@@ -117,9 +135,10 @@ class _Slot:
     async def _run_once(self, path: Path, document_id: str) -> PreparedDocument:
         pool = await self._running_pool()
         task = pool.schedule(parse_process.run, args=(path, document_id), timeout=self._timeout_s)
-        self._task = asyncio.wrap_future(task)
+        running = asyncio.wrap_future(task)
+        self._tasks.add(running)
         try:
-            return await self._task
+            return await running
         except TimeoutError as error:
             raise ParseTimeout(
                 f"Reading the file took longer than {self._timeout_s:g} seconds. "
@@ -127,10 +146,12 @@ class _Slot:
             ) from error
         except ProcessExpired as error:
             raise self._death(error.exitcode) from error
+        finally:
+            self._tasks.discard(running)
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
         await self._stop()
 
     async def _stop(self) -> None:
@@ -140,23 +161,22 @@ class _Slot:
             await asyncio.to_thread(pool.join)
 
     async def _running_pool(self) -> ProcessPool:
-        if self._pool is None or not self._pool.active:
-            await self._stop()
-            self._pool = await asyncio.to_thread(self._new_pool)
-        return self._pool
+        async with self._replacing:
+            if self._pool is None or not self._pool.active:
+                await self._stop()
+                self._pool = await asyncio.to_thread(self._new_pool)
+            return self._pool
 
     def _new_pool(self) -> ProcessPool:
         if not self._settings.tokenizer_file.is_file():
             raise ModelUnavailable(f"The tokenizer {self._settings.tokenizer_file} is missing.")
-        context = multiprocessing.get_context("forkserver")
-        # `__main__` is in the list because each process would import it again otherwise.
-        context.set_forkserver_preload(["__main__", parse_process.__name__])
+        start_fork_server()
         pool = ProcessPool(
             max_workers=1,
             max_tasks=FILES_PER_PROCESS,
             initializer=parse_process.start,
             initargs=(self._settings,),
-            context=context,
+            context=_CONTEXT,
         )
         assert pool.active  # asking starts it, which waits for the fork server
         return pool

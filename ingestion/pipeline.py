@@ -7,13 +7,14 @@ is done again, and ids are deterministic, so doing it again changes nothing.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 
 from ingestion.planning import Task, known_documents, plan, refuse_to_empty
 from ingestion.progress import SyncProgress
+from ingestion.weighed_queue import WeighedQueue
 from kb import ids
 from kb.errors import DocumentError
 from kb.ports import Catalog, ChunkIndex, Embedder, Parser, Source
@@ -28,11 +29,9 @@ from kb.types import (
 )
 
 BATCH_CHUNKS = 128
-"""Chunks embedded and written together: enough to sort by length, few enough to write often."""
-PARSED_AHEAD = 8
-"""Parsed documents that wait for the embedder: they may be large, so only a few are held."""
-BATCH_WAIT_S = 0.2
-"""How long a batch that is not full waits for the next parsed document."""
+"""Most chunks embedded or written together: enough to sort by length, few enough to write often."""
+WAITING_CHUNKS = 256
+"""Chunks that wait between two stages: while one batch is embedded the next one is parsed."""
 EMBED_SLICE = 32
 """Chunks of one embedder call: the progress moves and a cancellation is heard between calls."""
 OPTIMISE_CHUNKS = 2_000
@@ -58,14 +57,12 @@ class Outcome:
     chunks: tuple[Chunk, ...] = ()
 
 
-@dataclass(slots=True)
-class _Batch:
-    outcomes: list[Outcome] = field(default_factory=list)
-    vectors: dict[str, Vector] = field(default_factory=dict)
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A document ready to be written: first to the index, then to the catalogue."""
 
-    @property
-    def chunks(self) -> list[Chunk]:
-        return [chunk for outcome in self.outcomes for chunk in outcome.chunks]
+    outcome: Outcome
+    indexable: IndexedDocument
 
 
 async def sync_source(
@@ -96,18 +93,21 @@ async def sync_source(
 async def _index(tasks: AsyncIterator[Task], backends: Backends, progress: SyncProgress) -> None:
     """Reads, embeds and writes all tasks, each stage behind a bounded queue."""
     to_parse: asyncio.Queue[Task | None] = asyncio.Queue(backends.parsers)
-    to_gather: asyncio.Queue[Outcome | None] = asyncio.Queue(PARSED_AHEAD)
-    to_embed: asyncio.Queue[_Batch | None] = asyncio.Queue(1)
-    to_write: asyncio.Queue[_Batch | None] = asyncio.Queue(1)
+    parsed = WeighedQueue[Outcome](WAITING_CHUNKS, _weight)
+    embedded = WeighedQueue[Embedded](WAITING_CHUNKS, lambda ready: _weight(ready.outcome))
     try:
         async with asyncio.TaskGroup() as stages:
             stages.create_task(_feed(tasks, to_parse, backends.parsers))
-            stages.create_task(_parse(to_parse, to_gather, backends))
-            stages.create_task(_gather(to_gather, to_embed))
-            stages.create_task(_embed(to_embed, to_write, backends, progress))
-            stages.create_task(_write(to_write, backends, progress))
+            stages.create_task(_parse(to_parse, parsed, backends))
+            stages.create_task(_embed(parsed, embedded, backends, progress))
+            stages.create_task(_write(embedded, backends, progress))
     except ExceptionGroup as group:
         raise group.exceptions[0] from group
+
+
+def _weight(outcome: Outcome) -> int:
+    """A document without chunks takes room too."""
+    return max(1, len(outcome.chunks))
 
 
 async def _feed(
@@ -121,17 +121,17 @@ async def _feed(
 
 async def _parse(
     to_parse: asyncio.Queue[Task | None],
-    to_gather: asyncio.Queue[Outcome | None],
+    parsed: WeighedQueue[Outcome],
     backends: Backends,
 ) -> None:
     async def lane() -> None:
         while task := await to_parse.get():
-            await to_gather.put(await read(task, backends.parser))
+            await parsed.put(await read(task, backends.parser))
 
     async with asyncio.TaskGroup() as lanes:
         for _ in range(backends.parsers):
             lanes.create_task(lane())
-    await to_gather.put(None)
+    await parsed.end()
 
 
 async def read(task: Task, parser: Parser) -> Outcome:
@@ -146,80 +146,55 @@ async def read(task: Task, parser: Parser) -> Outcome:
     return Outcome(_indexed(task.document, prepared), prepared.chunks)
 
 
-async def _gather(
-    to_gather: asyncio.Queue[Outcome | None], to_embed: asyncio.Queue[_Batch | None]
-) -> None:
-    """Makes up the next batch while the one before is embedded: the model must not wait."""
-    async for batch in _batches(to_gather):
-        await to_embed.put(batch)
-    await to_embed.put(None)
-
-
 async def _embed(
-    to_embed: asyncio.Queue[_Batch | None],
-    to_write: asyncio.Queue[_Batch | None],
+    parsed: WeighedQueue[Outcome],
+    embedded: WeighedQueue[Embedded],
     backends: Backends,
     progress: SyncProgress,
 ) -> None:
-    while batch := await to_embed.get():
-        await _fill_vectors(batch, backends, progress)
-        await to_write.put(batch)
-    await to_write.put(None)
+    while outcomes := await parsed.take(BATCH_CHUNKS):
+        chunks = [chunk for outcome in outcomes for chunk in outcome.chunks]
+        vectors = await _vectors(chunks, backends, progress)
+        for outcome in outcomes:
+            await embedded.put(Embedded(outcome, _indexable(outcome, vectors, backends)))
+    await embedded.end()
 
 
-async def _batches(outcomes: asyncio.Queue[Outcome | None]) -> AsyncIterator[_Batch]:
-    """Gathers documents until there are enough chunks or the parsers fall behind."""
-    ended = False
-    while not ended:
-        batch, size = _Batch(), 0
-        while size < BATCH_CHUNKS and not ended:
-            try:
-                # Not wait_for: in Python 3.11 it can lose a cancellation, and the run would hang.
-                async with asyncio.timeout(BATCH_WAIT_S if batch.outcomes else None):
-                    outcome = await outcomes.get()
-            except TimeoutError:
-                break
-            if outcome is None:
-                ended = True
-            else:
-                batch.outcomes.append(outcome)
-                size += max(1, len(outcome.chunks))
-        if batch.outcomes:
-            yield batch
-
-
-async def _fill_vectors(batch: _Batch, backends: Backends, progress: SyncProgress) -> None:
-    """Finds the vectors the index already has, and embeds each missing passage once."""
-    passages = {chunk.text_hash: chunk.passage for chunk in batch.chunks}
-    batch.vectors.update(await backends.index.vectors(list(passages)))
-    missing = [text_hash for text_hash in passages if text_hash not in batch.vectors]
+async def _vectors(
+    chunks: Sequence[Chunk], backends: Backends, progress: SyncProgress
+) -> Mapping[str, Vector]:
+    """By text hash: those the index already has, and each missing passage embedded once."""
+    passages = {chunk.text_hash: chunk.passage for chunk in chunks}
+    vectors = dict(await backends.index.vectors(list(passages)))
+    missing = [text_hash for text_hash in passages if text_hash not in vectors]
     missing.sort(key=lambda text_hash: len(passages[text_hash]))
-    progress.reused += len(batch.chunks) - len(missing)
+    progress.reused += len(chunks) - len(missing)
     for start in range(0, len(missing), EMBED_SLICE):
         hashes = missing[start : start + EMBED_SLICE]
-        vectors = await backends.embedder.passages([passages[name] for name in hashes])
-        batch.vectors.update(zip(hashes, vectors, strict=True))
+        embedded = await backends.embedder.passages([passages[name] for name in hashes])
+        vectors.update(zip(hashes, embedded, strict=True))
         progress.embedded += len(hashes)
+    return vectors
 
 
 async def _write(
-    to_write: asyncio.Queue[_Batch | None], backends: Backends, progress: SyncProgress
+    embedded: WeighedQueue[Embedded], backends: Backends, progress: SyncProgress
 ) -> None:
     unindexed = 0
-    while batch := await to_write.get():
-        refused = await backends.index.replace(
-            [_indexable(o, batch.vectors, backends) for o in batch.outcomes]
-        )
-        outcomes = [_accepted(outcome, refused) for outcome in batch.outcomes]
+    while batch := await embedded.take(BATCH_CHUNKS):
+        refused = await backends.index.replace([ready.indexable for ready in batch])
+        outcomes = [_accepted(ready.outcome, refused) for ready in batch]
         await backends.catalog.save_documents([outcome.document for outcome in outcomes])
         _count(outcomes, progress)
-        unindexed += len(batch.chunks)
+        unindexed += sum(len(outcome.chunks) for outcome in outcomes)
         if unindexed >= OPTIMISE_CHUNKS:
             await backends.index.optimise()
             unindexed = 0
 
 
-def _indexable(outcome: Outcome, vectors: dict[str, Vector], backends: Backends) -> IndexedDocument:
+def _indexable(
+    outcome: Outcome, vectors: Mapping[str, Vector], backends: Backends
+) -> IndexedDocument:
     """A document that failed has no chunks, so that its earlier ones, no longer true, go."""
     rows = [vectors[chunk.text_hash] for chunk in outcome.chunks]
     shape = (len(rows), backends.embedder.dimensions)

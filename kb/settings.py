@@ -43,7 +43,12 @@ class EmbedderSettings(Section):
     threads: int = Field(
         0, ge=0, description="threads of one embedding call; 0 means one for each core"
     )
-    batch_size: int = Field(8, ge=1, le=256, description="passages of one model call")
+    batch_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="passages of one model call; 0 takes the model's own: 2 for e5-onnx, 32 on torch",
+    )
 
 
 class ChunkingSettings(Section):

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import AsyncFileLock
 
 from ingestion.chunking import CHUNKER_VERSION
-from ingestion.parsing import ProcessParser
+from ingestion.parsing import FILES_AT_HAND, ProcessParser, start_fork_server
 from ingestion.pipeline import Backends
 from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
@@ -95,13 +95,14 @@ class Services:
     async def backends(self, collection: str) -> Backends:
         """What a synchronisation of one collection works with. Raises InvalidQueryError for its name."""
         check_collection_name(collection)  # Before the model is loaded.
+        start_fork_server()
         embedder = await self.embedder()
         return Backends(
             catalog=self.catalog,
             index=await self.ensure_collection(collection),
             embedder=embedder,
             parser=self._parser_for(embedder),
-            parsers=parse_processes(self.settings) + 1,
+            parsers=parse_processes(self.settings) * FILES_AT_HAND + 1,
         )
 
     def lock(self, name: str) -> AsyncFileLock:

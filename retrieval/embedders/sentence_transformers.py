@@ -16,6 +16,8 @@ from retrieval.embedders.batches import batches, encodable
 
 _TOKENIZER_FILE = "tokenizer.json"
 _DEFAULT_MAX_TOKENS = 512  # where the model names no limit
+BATCH_SIZE = 32
+"""Passages of one call, the library's own default: a graphics card wants many at a time."""
 
 
 class SentenceTransformersEmbedder:
@@ -30,7 +32,7 @@ class SentenceTransformersEmbedder:
     ) -> None:
         self._model = model
         self._query_prefix, self._passage_prefix = prefixes
-        self._batch_size = batch_size
+        self._batch_size = batch_size or BATCH_SIZE
         self._dimensions = int(model.get_embedding_dimension())
         self._max_tokens = int(model.max_seq_length or _DEFAULT_MAX_TOKENS)
         self._fingerprint = f"{name}/{_digest(model, prefixes, self._max_tokens)}"
@@ -47,7 +49,7 @@ class SentenceTransformersEmbedder:
         device: str = "",
         query_prefix: str | None = None,
         passage_prefix: str | None = None,
-        batch_size: int = 8,
+        batch_size: int = 0,
     ) -> "SentenceTransformersEmbedder":
         """Loads a model by folder or name; its tokenizer is written into `folder`.
 

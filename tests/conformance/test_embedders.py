@@ -57,7 +57,7 @@ async def embedder(
         case "hashing":
             made = HashingEmbedder(tmp_path)
         case "e5-onnx":
-            made = await E5OnnxEmbedder.open(model_folder, threads=2, batch_size=8)
+            made = await E5OnnxEmbedder.open(model_folder, threads=2, batch_size=0)
         case _:
             made = await _sentence_transformers(tmp_path)
     if request.param.startswith("neutral-"):
