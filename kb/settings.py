@@ -41,7 +41,7 @@ class EmbedderSettings(Section):
         None, description="put before passages; empty takes the model's own"
     )
     threads: int = Field(
-        0, ge=0, description="threads of one embedding call; 0 means one for each core"
+        0, ge=0, description="threads that embed passages; 0 means one for each core"
     )
     batch_size: int = Field(
         0,

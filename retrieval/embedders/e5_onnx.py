@@ -21,9 +21,8 @@ QUERY_PREFIX, PASSAGE_PREFIX = "query: ", "passage: "
 _POOLING = "mean+l2"
 _PAD = 1
 BATCH_SIZE = 2
-"""Passages of one call. Of 256 passages sorted by length in lots of 128, calls of 1, 2, 4 and 8 took
-20.4, 21.5, 23.2 and 24.0 s of processor time (the difference is padding) and 15.5, 12.4, 12.8 and 21.8 s
-of time on two cores that others used too: single passages leave the second core idle more often."""
+"""Passages of one call. 256 passages sorted by length, two threads: calls of 1, 2 and 4 took 8.3, 8.5
+and 9.2 s (padding), one call at a time on both cores 11.3 s: docs/decisions/0001-embedder.md."""
 _PADDED_TOKENS = 2048
 """Most tokens of one model call, padding included: bounds memory and how long a call lasts."""
 
@@ -31,17 +30,20 @@ _PADDED_TOKENS = 2048
 class E5OnnxEmbedder:
     """Implements the port `Embedder`. Make it with `open`.
 
-    Passages and queries have a thread each, so that a question asked while documents are embedded
-    shares the processor with them instead of waiting for them. A vector does not depend on what
-    else is embedded at the same time.
+    Each model call runs in one thread, and passages have several such threads: two cores working on
+    one call wait for each other at every step, and more so when either has something else to do. A
+    question has a thread of its own and shares the processor with passages instead of waiting for
+    them. A vector does not depend on what else is embedded at the same time.
     """
 
-    def __init__(self, files: ModelFiles, session: Any, tokenizer: Any, batch_size: int) -> None:
+    def __init__(
+        self, files: ModelFiles, session: Any, tokenizer: Any, threads: int, batch_size: int
+    ) -> None:
         self._files = files
         self._session = session
         self._tokenizer = tokenizer
         self._batch_size = batch_size or BATCH_SIZE
-        self._passage_thread = ThreadPoolExecutor(1, "embed-passages")
+        self._passage_threads = ThreadPoolExecutor(threads, "embed-passages")
         self._query_thread = ThreadPoolExecutor(1, "embed-queries")
         self._fingerprint = _fingerprint(files.weights_hash)
 
@@ -49,7 +51,7 @@ class E5OnnxEmbedder:
     async def open(cls, folder: Path, threads: int, batch_size: int) -> Self:
         """Builds the model into `folder` the first time (about 10 s), then loads it.
 
-        `threads` are those of one model call; 0 means one for each core. `batch_size` 0 means
+        `threads` are those that embed passages; 0 means one for each core. `batch_size` 0 means
         BATCH_SIZE. Raises ModelUnavailable.
         """
         return await asyncio.to_thread(cls._load, folder, threads, batch_size)
@@ -60,7 +62,8 @@ class E5OnnxEmbedder:
 
         files = ensure_model(folder)
         tokenizer = Tokenizer.from_file(str(files.tokenizer))
-        return cls(files, _session(files.model, threads), tokenizer, batch_size)
+        threads = threads or os.cpu_count() or 1
+        return cls(files, _session(files.model), tokenizer, threads, batch_size)
 
     @property
     def fingerprint(self) -> str:
@@ -84,28 +87,32 @@ class E5OnnxEmbedder:
         return [len(encoding.ids) for encoding in encodings]
 
     async def passages(self, texts: Sequence[str]) -> Vectors:
-        return await self._embed([PASSAGE_PREFIX + text for text in texts], self._passage_thread)
+        return await self._embed([PASSAGE_PREFIX + text for text in texts], self._passage_threads)
 
     async def queries(self, texts: Sequence[str]) -> Vectors:
         return await self._embed([QUERY_PREFIX + text for text in texts], self._query_thread)
 
     async def close(self) -> None:
-        for thread in (self._passage_thread, self._query_thread):
+        for thread in (self._passage_threads, self._query_thread):
             await asyncio.to_thread(thread.shutdown, cancel_futures=True)
         self._session = None
 
-    async def _embed(self, texts: list[str], thread: ThreadPoolExecutor) -> Vectors:
+    async def _embed(self, texts: list[str], threads: ThreadPoolExecutor) -> Vectors:
         if self._session is None:
             raise ModelUnavailable("The embedder has been closed.")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(thread, self._embed_all, texts)
-
-    def _embed_all(self, texts: list[str]) -> Vectors:
-        """All batches in one go: between two of them the model need not wait for the event loop."""
+        tokens = await loop.run_in_executor(threads, self._tokenise, texts)
         vectors = np.empty((len(texts), DIMENSIONS), np.float32)
-        tokens = self._tokenise(texts)
-        for batch in batches([len(ids) for ids in tokens], self._batch_size, _PADDED_TOKENS):
+
+        def embed(batch: list[int]) -> None:
             vectors[batch] = self._run([tokens[i] for i in batch])
+
+        lengths = [len(ids) for ids in tokens]
+        calls = [
+            loop.run_in_executor(threads, embed, batch)
+            for batch in batches(lengths, self._batch_size, _PADDED_TOKENS)
+        ]
+        await asyncio.gather(*calls)
         return vectors
 
     def _tokenise(self, texts: list[str]) -> list[list[int]]:
@@ -130,15 +137,14 @@ def _cut(ids: list[int]) -> list[int]:
     return ids if len(ids) <= MAX_TOKENS else [*ids[: MAX_TOKENS - 1], ids[-1]]
 
 
-def _session(model: Path, threads: int) -> Any:
-    """Spinning is off: threads that wait actively would take the cores from everything else."""
+def _session(model: Path) -> Any:
+    """A session that runs each call in the thread that makes it."""
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, NotImplemented
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or os.cpu_count() or 1
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3  # its warnings are about optimisations it made
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except (Fail, InvalidGraph, NotImplemented) as error:
