@@ -93,7 +93,8 @@ class IndexSettings(Section):
         SecretStr(""), description="Elasticsearch's API key (encoded), instead of user and password"
     )
     ca_certs: Path | None = Field(
-        None, description="file with the certificate authority that Elasticsearch's certificate is of"
+        None,
+        description="file with the certificate authority that Elasticsearch's certificate is of",
     )
     verify_certs: bool = Field(
         True, description="false trusts any certificate; only for trying things out"
@@ -117,12 +118,17 @@ class IndexSettings(Section):
         "bbq_hnsw",
         description="vectors in memory at 1, 8 or 32 bits a dimension, for a new index",
     )
-    hnsw_m: int = Field(16, ge=2, le=512, description="neighbours of a vector in a new index's graph")
+    hnsw_m: int = Field(
+        16, ge=2, le=512, description="neighbours of a vector in a new index's graph"
+    )
     hnsw_ef_construction: int = Field(
         200, ge=2, le=3200, description="neighbours looked at when a vector is added to the graph"
     )
     num_candidates: int = Field(
-        200, ge=1, le=10_000, description="vectors a shard looks at in a search; never fewer than asked for"
+        200,
+        ge=1,
+        le=10_000,
+        description="vectors a shard looks at in a search; never fewer than asked for",
     )
     rescore_oversample: float = Field(
         3.0,

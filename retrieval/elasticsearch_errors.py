@@ -78,7 +78,11 @@ def api_error(status: int, cause: Mapping[str, Any], name: str) -> KBError:
     if kind == "index_not_found_exception":
         return NotFoundError(MISSING.format(name=name))
     if kind == "cluster_block_exception":
-        if "flood-stage" in reason or "read-only-allow-delete" in reason or "read-only / allow delete" in reason:
+        if (
+            "flood-stage" in reason
+            or "read-only-allow-delete" in reason
+            or "read-only / allow delete" in reason
+        ):
             return IndexUnavailable(DISK_FULL.format(name=name))
         return IndexUnavailable(READ_ONLY.format(name=name, reason=reason))
     if status == 401:
@@ -115,12 +119,12 @@ def cause_of(body: Any) -> Mapping[str, Any]:
 
 
 def reason_of(cause: Mapping[str, Any]) -> str:
-    """All reasons from the outermost to the root cause, each once."""
+    """All reasons from the outermost to the root cause, without those that repeat another."""
     reasons: list[str] = []
     step: Mapping[str, Any] | None = cause
     while step:
         reason = str(step.get("reason") or step.get("type") or "no reason given")
-        if reason not in reasons:
+        if not any(reason in told for told in reasons):
             reasons.append(reason)
         step = step.get("caused_by") or next(iter(step.get("root_cause") or ()), None)
     return ": ".join(reasons)[:500]

@@ -77,7 +77,7 @@ def least_free(total: float, settings: Report, stage: str) -> float:
 
 
 def size_of(text: str) -> float:
-    """"1.5gb" as bytes, in Elasticsearch's units (powers of 1,024)."""
+    """ "1.5gb" as bytes, in Elasticsearch's units (powers of 1,024)."""
     text = text.lower()
     unit = next(unit for unit in _UNITS if text.endswith(unit))
     return float(text.removesuffix(unit)) * _UNITS[unit]

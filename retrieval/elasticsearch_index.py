@@ -27,7 +27,14 @@ from kb.types import (
 from retrieval import elasticsearch_mapping as documents_of
 from retrieval import elasticsearch_queries as queries
 from retrieval import mapping
-from retrieval.elasticsearch_errors import BUSY, FOR_GOOD, api_error, cause_of, reason_of, translated
+from retrieval.elasticsearch_errors import (
+    BUSY,
+    FOR_GOOD,
+    api_error,
+    cause_of,
+    reason_of,
+    translated,
+)
 
 if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
@@ -73,7 +80,10 @@ class ElasticsearchIndex:
             for chunk in document.chunks
         }
         written = {
-            chunk.id for document in documents if document.id in refused for chunk in document.chunks
+            chunk.id
+            for document in documents
+            if document.id in refused
+            for chunk in document.chunks
         }
         await self._remove((before | written) - kept)
         if refresh:

@@ -150,7 +150,10 @@ def vectors(text_hashes: Sequence[str]) -> Body:
 
 def documents(size: int, after_key: Mapping[str, Any] | None) -> Body:
     """A page of document ids with the number of chunks of each: exact, unlike a cardinality."""
-    by_document: Body = {"size": size, "sources": [{"document": {"terms": {"field": "document_id"}}}]}
+    by_document: Body = {
+        "size": size,
+        "sources": [{"document": {"terms": {"field": "document_id"}}}],
+    }
     if after_key is not None:
         by_document["after"] = after_key
     return {

@@ -19,10 +19,10 @@ from kb.ids import check_collection_name
 from kb.ports import Catalog, ChunkIndex, Embedder, IndexStore, Parser
 from kb.settings import Settings
 from kb.types import Generation, IndexSchema
+from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
 from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
-from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.lance_store import LanceStore
 from retrieval.mapping import MAPPING_VERSION
 
