@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -98,7 +97,7 @@ class LanceStore:
         """Whoever reads meanwhile has the old file or the new one. Call it under the write lock."""
         new = self._folder / f"{ALIASES_NAME}.new"
         new.write_text(json.dumps(aliases), "utf-8")
-        os.replace(new, self._folder / ALIASES_NAME)
+        new.replace(self._folder / ALIASES_NAME)
 
     @property
     def _lock_file(self) -> Path:
