@@ -48,7 +48,7 @@ def translation(error: Exception, name: str) -> KBError:
             "What answers at KB_INDEX__URL is not Elasticsearch 8.12 or later. Set it to one that is."
         )
     if isinstance(error, ApiError):
-        return api_error(error.status_code, cause_of(error.body), name)
+        return api_error(error.meta.status, cause_of(error.body), name)
     if isinstance(error, TlsError):
         return IndexMisconfigured(
             f"Elasticsearch's certificate can't be verified: {error.message}. Set KB_INDEX__CA_CERTS to"

@@ -157,15 +157,23 @@ def new_client(settings: IndexSettings) -> "AsyncElasticsearch":
             serializers={"application/json": OrjsonSerializer()},
         )
     except (ValueError, OSError) as error:
+        # Without its message: that may quote a part of the address which is the password.
         raise ConfigError(
-            f"Elasticsearch can't be connected to: {error}. KB_INDEX__URL must be like"
-            " https://user:password@host:9200, several nodes with commas, and KB_INDEX__CA_CERTS a file."
+            "Elasticsearch's settings are not right. KB_INDEX__URL must be like"
+            " https://user:password@host:9200, several nodes with commas, without user and password"
+            " where KB_INDEX__API_KEY is set; KB_INDEX__CA_CERTS must be a file with certificates."
         ) from error
 
 
 def connection(settings: IndexSettings) -> Mapping[str, Any]:
     """How the client reaches and convinces the cluster. Raises ConfigError without an address."""
     nodes = [url for part in settings.url.get_secret_value().split(",") if (url := part.strip())]
+    strange = [url for url in nodes if not url.startswith(("http://", "https://"))]
+    if strange:
+        # Without the address: it may hold a password.
+        raise ConfigError(
+            "KB_INDEX__URL must begin with http:// or https://, each of several nodes of it."
+        )
     if not nodes:
         raise ConfigError(
             "index.kind is elasticsearch, but index.url names no server."

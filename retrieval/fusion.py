@@ -50,7 +50,7 @@ def coverage(question_terms: Collection[str], found: str) -> float:
     """Share of the question's terms that are among those found, which have a space on either side.
 
     No term holds white space, so looking for one in the string finds it whole: splitting the terms of
-    200 candidates took 6 ms, this takes 0.5. A question without terms gives 0.
+    200 candidates (240 terms each) takes 7 ms, this 3. A question without terms gives 0.
     """
     if not question_terms:
         return 0.0

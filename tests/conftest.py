@@ -88,7 +88,7 @@ def start_elasticsearch(folder: Path) -> str:
 def elasticsearch_settings(elasticsearch_server: str) -> Iterator[IndexSettings]:
     """With a prefix of the test's own, whose indexes are dropped afterwards."""
     prefix = f"test-{uuid.uuid4().hex}-"
-    yield IndexSettings(url=elasticsearch_server, prefix=prefix)  # type: ignore[arg-type]
+    yield IndexSettings(url=elasticsearch_server, prefix=prefix)
     with httpx.Client(trust_env=False) as client:
         names = client.get(f"{elasticsearch_server}/{prefix}*/_alias").json()
         for name in names:

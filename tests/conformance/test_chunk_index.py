@@ -275,8 +275,8 @@ async def test_bm25_is_the_reference_s(index: ChunkIndex, bm25_tolerance: float)
         query = IndexQuery(None, tuple(terms(" ".join(words))), 1000)
         found = {each.chunk.id: each.bm25 for each in await index.search(query)}
         expected = {each.chunk.id: each.bm25 for each in await reference.search(query)}
-        tolerance = {"rel": bm25_tolerance, "abs": bm25_tolerance / 20}
-        assert found == pytest.approx(expected, **tolerance), words
+        close = pytest.approx(expected, rel=bm25_tolerance, abs=bm25_tolerance / 20)
+        assert found == close, words
         assert expected, words
 
 

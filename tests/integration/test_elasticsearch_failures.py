@@ -33,7 +33,7 @@ def own_server() -> Iterator[tuple[str, Path]]:
 @pytest.mark.elasticsearch
 async def test_halted_killed_and_started_again(own_server: tuple[str, Path]) -> None:
     url, folder = own_server
-    store = ElasticsearchStore(IndexSettings(url=url, search_timeout_s=1, write_timeout_s=2))  # type: ignore[arg-type]
+    store = ElasticsearchStore(IndexSettings(url=url, search_timeout_s=1, write_timeout_s=2))
     index = await store.create(NAME, SCHEMA)
     await index.replace([document("d", ["x"])])
     server = int((folder / "pid").read_text())
@@ -103,7 +103,7 @@ async def _listener() -> AsyncIterator[tuple[str, list[bytes]]]:
 )
 async def test_credentials_go_into_one_header(address: str, api_key: str, header: bytes) -> None:
     async with _listener() as (host, requests):
-        settings = IndexSettings(url=address.format(host), api_key=api_key)  # type: ignore[arg-type]
+        settings = IndexSettings(url=address.format(host), api_key=api_key)
         store = ElasticsearchStore(settings)
         assert await store.names() == []
         await store.close()
@@ -113,7 +113,7 @@ async def test_credentials_go_into_one_header(address: str, api_key: str, header
 
 @pytest.mark.parametrize("url", ["", "localhost", "http://localhost", "ftp://localhost:1", " , "])
 async def test_an_address_that_cannot_be_one_is_a_mistake_of_settings(url: str) -> None:
-    store = ElasticsearchStore(IndexSettings(url=url))  # type: ignore[arg-type]
+    store = ElasticsearchStore(IndexSettings(url=url))
     with pytest.raises(ConfigError, match="KB_INDEX__URL"):
         await store.names()
     assert len(await store.problems()) == 1
@@ -121,7 +121,7 @@ async def test_an_address_that_cannot_be_one_is_a_mistake_of_settings(url: str) 
 
 
 async def test_nobody_listening_is_told_at_once() -> None:
-    store = ElasticsearchStore(IndexSettings(url="http://127.0.0.1:1"))  # type: ignore[arg-type]
+    store = ElasticsearchStore(IndexSettings(url="http://127.0.0.1:1"))
     with pytest.raises(IndexUnavailable, match="can't be reached"):
         await store.open(NAME, SCHEMA)
     await store.close()

@@ -114,11 +114,14 @@ def _words(count: int, seed: int, longest: int) -> list[IndexedDocument]:
     ]
 
 
-@pytest.mark.parametrize(("longest", "tolerance"), [(13, 1e-5), (120, 0.04)])
+@pytest.mark.parametrize(("longest", "tolerance"), [(13, 1e-5), (120, 0.07)])
 async def test_bm25_is_the_reference_s_where_nothing_was_deleted(
     index: ElasticsearchIndex, longest: int, tolerance: float
 ) -> None:
-    """Lucene keeps a chunk's length in one byte: exact to 40 terms (a word here is up to three)."""
+    """Lucene keeps a chunk's length in one byte: exact to 40 terms (a word here is up to three).
+
+    Longer ones are rounded by up to a sixteenth (SmallFloat.intToByte4).
+    """
     reference = await MemoryStore().create(NAME, SCHEMA)
     written = _words(200, 1, longest)
     await reference.replace(written)
@@ -192,7 +195,7 @@ async def test_each_kind_of_vector_index_finds_and_gives_exact_cosines(
 
 async def test_a_wrong_password_names_the_setting(elasticsearch_settings: IndexSettings) -> None:
     url = httpx.URL(elasticsearch_settings.url.get_secret_value()).copy_with(password="wrong")
-    store = ElasticsearchStore(IndexSettings(url=str(url)))  # type: ignore[arg-type]
+    store = ElasticsearchStore(IndexSettings(url=str(url)))
     with pytest.raises(IndexMisconfigured, match="KB_INDEX__URL"):
         await store.names()
     (problem,) = await store.problems()
@@ -221,7 +224,7 @@ async def test_a_full_disk_blocks_writes_with_what_to_do(
     await index.replace([document("d", ["x"])])
     address = f"/{elasticsearch_settings.prefix}{NAME}/_settings"
     await _set(admin, address, {"index.blocks.read_only_allow_delete": True})
-    with pytest.raises(IndexUnavailable, match="flood-stage watermark.*Free space") as raised:
+    with pytest.raises(IndexUnavailable, match=r"flood-stage watermark.*Free space") as raised:
         await index.replace([document("e", ["x"])])
     assert raised.value.retryable
     (problem,) = await store.problems()
