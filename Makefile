@@ -1,4 +1,5 @@
 # make up       install what is needed, index the examples (or DOCS=/path) and serve on 127.0.0.1:8000
+#               INDEX=elasticsearch: with that index instead of the embedded one
 # make test     the whole suite, with what it needs
 # make check    style, types, import directions and fast tests: under two minutes
 # make requirements   resolve the dependencies anew and write the hashed files
@@ -14,14 +15,24 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
 
 .PHONY: up test check lint format requirements clean
 
+# INDEX=elasticsearch starts one of our own, whose data stay in the data folder, unless KB_INDEX__URL is set.
 up: $(VENV)/core.installed
+ifeq ($(INDEX),elasticsearch)
+	@export KB_INDEX__KIND=elasticsearch; \
+	if [[ -z "$${KB_INDEX__URL:-}" ]]; then \
+		KB_INDEX__URL=$$(deploy/elasticsearch/start "$${KB_DATA_DIR:-data}/elasticsearch"); \
+		export KB_INDEX__URL; \
+	fi; \
+	$(BIN)/kb up $(if $(DOCS),--docs "$(DOCS)")
+else
 	@$(BIN)/kb up $(if $(DOCS),--docs "$(DOCS)")
+endif
 
 test: $(VENV)/test.installed lint
 	$(BIN)/pytest
 
 check: lint
-	$(BIN)/pytest -q -m "not slow and not postgresql and not torch"
+	$(BIN)/pytest -q -m "not slow and not postgresql and not elasticsearch and not torch"
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .

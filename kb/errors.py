@@ -101,6 +101,13 @@ class IndexUnavailable(BackendError):
     code = "index_unavailable"
 
 
+class IndexMisconfigured(IndexUnavailable):
+    """Trying again won't help: credentials, address, certificate or version; the message says which."""
+
+    code = "index_misconfigured"
+    retryable = False
+
+
 class IndexSchemaMismatch(BackendError):
     """The index was built by another embedder, mapping or chunker; the message names the remedy."""
 

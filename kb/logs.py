@@ -42,6 +42,8 @@ def configure_logs(settings: LogSettings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
     logging.getLogger("alembic").setLevel(logging.WARNING)  # It greets at every start.
+    # It logs every request, and each failure that the index raises as an error of ours anyway.
+    logging.getLogger("elastic_transport").setLevel(logging.ERROR)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -70,8 +70,9 @@ class Embedder(Protocol):
 class ChunkIndex(Protocol):
     """One generation of one collection's index. Raises IndexUnavailable when the store fails.
 
-    Readers in other processes see a write as soon as it has returned. Several processes may write:
-    the adapter makes them take turns.
+    Readers in other processes see a write as soon as it has returned. Several processes may write, and
+    never duplicate a chunk; only those that write different revisions of one document at the same
+    moment may leave both, which `contents` tells.
     """
 
     async def replace(
@@ -140,6 +141,22 @@ class IndexStore(Protocol):
         ...
 
     async def names(self) -> list[str]: ...
+
+    async def alias(self, alias: str, name: str) -> None:
+        """Gives one index a second name, for people and other tools, and takes that name from any other.
+
+        In one step: there is never a moment without the alias. Twice is harmless. Raises NotFoundError
+        when there is no such index. Dropping an index drops its alias.
+        """
+        ...
+
+    async def aliased(self, alias: str) -> str | None:
+        """The index that has this alias now."""
+        ...
+
+    async def problems(self) -> list[str]:
+        """What endangers the indexes here, each as a sentence that says what to do. Never raises."""
+        ...
 
     async def close(self) -> None: ...
 

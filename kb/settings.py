@@ -83,6 +83,67 @@ class CatalogSettings(Section):
     )
 
 
+class IndexSettings(Section):
+    """All but `kind` is for Elasticsearch."""
+
+    kind: Literal["auto", "embedded", "elasticsearch"] = Field(
+        "auto",
+        description="where chunks are indexed; auto: in Elasticsearch when index.url is set, else embedded",
+    )
+    url: SecretStr = Field(
+        SecretStr(""),
+        description="Elasticsearch's address, such as https://user:password@host:9200; several nodes with commas",
+    )
+    api_key: SecretStr = Field(
+        SecretStr(""), description="Elasticsearch's API key (encoded), instead of user and password"
+    )
+    ca_certs: Path | None = Field(
+        None,
+        description="file with the certificate authority that Elasticsearch's certificate is of",
+    )
+    verify_certs: bool = Field(
+        True, description="false trusts any certificate; only for trying things out"
+    )
+    prefix: str = Field(
+        "",
+        pattern=r"^([a-z0-9][a-z0-9_-]{0,99})?$",
+        description="put before the names of indexes; two installations on one cluster need different ones",
+    )
+    search_timeout_s: float = Field(
+        5.0, gt=0, description="seconds after which a search fails; it is not tried again"
+    )
+    write_timeout_s: float = Field(
+        60.0, gt=0, description="seconds after which a write, or another request, fails"
+    )
+    shards: int = Field(1, ge=1, le=1024, description="primary shards of a new index")
+    replicas: int = Field(
+        0, ge=0, le=10, description="copies of each shard of a new index; 1 in production"
+    )
+    vector_index: Literal["bbq_hnsw", "int8_hnsw", "hnsw"] = Field(
+        "bbq_hnsw",
+        description="vectors in memory at 1, 8 or 32 bits a dimension, for a new index",
+    )
+    hnsw_m: int = Field(
+        16, ge=2, le=512, description="neighbours of a vector in a new index's graph"
+    )
+    hnsw_ef_construction: int = Field(
+        200, ge=2, le=3200, description="neighbours looked at when a vector is added to the graph"
+    )
+    num_candidates: int = Field(
+        200,
+        ge=1,
+        le=10_000,
+        description="vectors a shard looks at in a search; never fewer than asked for",
+    )
+    rescore_oversample: float = Field(
+        3.0,
+        ge=0,
+        le=10,
+        description="times as many quantised vectors as asked for are compared exactly; 0 asks for none",
+    )
+    bulk_mb: int = Field(8, ge=1, le=90, description="largest write request (MiB)")
+
+
 class SearchSettings(Section):
     candidates: int = Field(
         100,
@@ -137,6 +198,7 @@ class Settings(BaseSettings):
     chunking: ChunkingSettings = ChunkingSettings()
     ingest: IngestSettings = IngestSettings()
     catalog: CatalogSettings = CatalogSettings()
+    index: IndexSettings = IndexSettings()
     search: SearchSettings = SearchSettings()
     answers: AnswerSettings = AnswerSettings()
     server: ServerSettings = ServerSettings()

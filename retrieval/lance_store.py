@@ -1,6 +1,7 @@
 """Index generations as LanceDB tables in one folder."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from lancedb.table import AsyncTable
 
 LOCK_NAME: Final = ".write.lock"
+ALIASES_NAME: Final = ".aliases.json"
 
 
 class LanceStore:
@@ -55,16 +57,47 @@ class LanceStore:
             with translated(name):
                 if name in await _table_names(connection):
                     await connection.drop_table(name, ignore_missing=True)
+                aliases = self._aliases()
+                if name in aliases.values():
+                    self._keep({alias: held for alias, held in aliases.items() if held != name})
 
     async def names(self) -> list[str]:
         connection = await self._connect()
         with translated("store"):
             return await _table_names(connection)
 
+    async def alias(self, alias: str, name: str) -> None:
+        connection = await self._connect()
+        async with write_lock(self._lock_file):
+            with translated(name):
+                if name not in await _table_names(connection):
+                    raise NotFoundError(f"There is no index {name}, so it can't be called {alias}.")
+                self._keep(self._aliases() | {alias: name})
+
+    async def aliased(self, alias: str) -> str | None:
+        with translated("store"):
+            return self._aliases().get(alias)
+
+    async def problems(self) -> list[str]:
+        """Lance needs nothing but its folder, whose troubles show when it is written to."""
+        return []
+
     async def close(self) -> None:
         if self._connection is not None:
             self._connection.close()  # type: ignore[no-untyped-call]
             self._connection = None
+
+    def _aliases(self) -> dict[str, str]:
+        """Lance has no aliases: they lie in a file beside its tables."""
+        file = self._folder / ALIASES_NAME
+        aliases: dict[str, str] = json.loads(file.read_bytes()) if file.exists() else {}
+        return aliases
+
+    def _keep(self, aliases: dict[str, str]) -> None:
+        """Whoever reads meanwhile has the old file or the new one. Call it under the write lock."""
+        new = self._folder / f"{ALIASES_NAME}.new"
+        new.write_text(json.dumps(aliases), "utf-8")
+        new.replace(self._folder / ALIASES_NAME)
 
     @property
     def _lock_file(self) -> Path:

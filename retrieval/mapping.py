@@ -1,4 +1,4 @@
-"""How chunks become rows of an Arrow table and rows become chunks, with the checks before writing."""
+"""How chunks become rows, Arrow's or others', and rows become chunks, with the checks before writing."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -139,7 +139,7 @@ def arrow_rows(documents: Sequence[IndexedDocument], schema: IndexSchema) -> Any
     import pyarrow as pa
 
     table_schema = arrow_schema(schema)
-    rows = [_row(document, chunk) for document in documents for chunk in document.chunks]
+    rows = [row(document, chunk) for document in documents for chunk in document.chunks]
     if not rows:
         return table_schema.empty_table()
     matrix = np.concatenate([document.vectors for document in documents if document.chunks])
@@ -156,9 +156,10 @@ def arrow_rows(documents: Sequence[IndexedDocument], schema: IndexSchema) -> Any
     return pa.Table.from_arrays(arrays, schema=table_schema)
 
 
-def _row(document: IndexedDocument, chunk: Chunk) -> dict[str, Any]:
-    row = {name: getattr(chunk, name) for name in CHUNK_COLUMNS if name != "uri"}
-    return row | {
+def row(document: IndexedDocument, chunk: Chunk) -> dict[str, Any]:
+    """All that an index stores of a chunk, but for its vector."""
+    values = {name: getattr(chunk, name) for name in CHUNK_COLUMNS if name != "uri"}
+    return values | {
         "uri": document.uri,
         "groups": list(document.groups),
         "revision": document.revision,
@@ -195,7 +196,7 @@ def candidates(
     """
     found: dict[str, Candidate] = {}
     for row in dense:
-        similarity = _cosine(1.0 - row["_distance"])
+        similarity = cosine(1.0 - row["_distance"])
         found[row["id"]] = _candidate(row, similarity, 0.0)
     for row in lexical:
         known = found.get(row["id"])
@@ -204,7 +205,7 @@ def candidates(
         elif vector is None:
             similarity_known = None
         else:
-            similarity_known = _cosine(float(np.dot(np.asarray(row["vector"], np.float32), vector)))
+            similarity_known = cosine(float(np.dot(np.asarray(row["vector"], np.float32), vector)))
         found[row["id"]] = _candidate(row, similarity_known, row["_score"])
     return list(found.values())
 
@@ -213,6 +214,6 @@ def _candidate(row: Row, similarity: float | None, bm25: float) -> Candidate:
     return Candidate(chunk_of(row), row["uri"], similarity, bm25, row["terms"])
 
 
-def _cosine(dot: float) -> float:
+def cosine(dot: float) -> float:
     """The dot product of two unit vectors, without what rounding adds beyond 1."""
     return min(1.0, max(-1.0, dot))

@@ -154,6 +154,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._indexes: dict[str, tuple[IndexSchema, MemoryIndex]] = {}
+        self._aliases: dict[str, str] = {}
 
     async def create(self, name: str, schema: IndexSchema) -> MemoryIndex:
         self._indexes.setdefault(name, (schema, MemoryIndex(schema)))
@@ -169,9 +170,22 @@ class MemoryStore:
 
     async def drop(self, name: str) -> None:
         self._indexes.pop(name, None)
+        self._aliases = {alias: held for alias, held in self._aliases.items() if held != name}
 
     async def names(self) -> list[str]:
         return sorted(self._indexes)
+
+    async def alias(self, alias: str, name: str) -> None:
+        if name not in self._indexes:
+            raise NotFoundError(f"There is no index {name}, so it can't be called {alias}.")
+        self._aliases[alias] = name
+
+    async def aliased(self, alias: str) -> str | None:
+        name = self._aliases.get(alias)
+        return name if name in self._indexes else None
+
+    async def problems(self) -> list[str]:
+        return []
 
     async def close(self) -> None:
         """Nothing is held open."""

@@ -19,6 +19,7 @@ from kb.ids import check_collection_name
 from kb.ports import Catalog, ChunkIndex, Embedder, IndexStore, Parser
 from kb.settings import Settings
 from kb.types import Generation, IndexSchema
+from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
 from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
@@ -164,6 +165,17 @@ def catalog_url(settings: Settings) -> str:
     return url or f"sqlite:///{(settings.data_dir / 'catalog.db').resolve()}"
 
 
+def open_store(settings: Settings) -> IndexStore:
+    """The index store that the settings name. Nothing is connected to yet."""
+    section = settings.index
+    kind = section.kind
+    if kind == "auto":
+        kind = "elasticsearch" if section.url.get_secret_value() else "embedded"
+    if kind == "elasticsearch":
+        return ElasticsearchStore(section)
+    return LanceStore(settings.data_dir / "index")
+
+
 async def open_embedder(settings: Settings) -> Embedder:
     """The embedder that the settings name, its vectors made comparable across languages.
 
@@ -206,7 +218,7 @@ async def open_services(
     url = catalog_url(settings)
     await migrate(url)
     catalog = await SQLCatalog.open(url)
-    services = Services(settings, catalog, LanceStore(settings.data_dir / "index"), embedder)
+    services = Services(settings, catalog, open_store(settings), embedder)
     try:
         yield services
     finally:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests that need one: TEST_POSTGRESQL_URL, or a throw-away cluster."""
+"""Real servers for the tests that need one: TEST_POSTGRESQL_URL and TEST_ELASTICSEARCH_URL, or throw-away ones."""
 
 import asyncio
 import os
@@ -7,12 +7,16 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 
-SCRIPTS = Path(__file__).parents[1] / "deploy" / "postgresql"
+from kb.settings import IndexSettings
+
+SCRIPTS = Path(__file__).parents[1] / "deploy"
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +31,16 @@ def postgresql_server() -> Iterator[str]:
     cluster = folder / "cluster"
     try:
         started = subprocess.run(
-            [SCRIPTS / "start", cluster], stdout=subprocess.PIPE, text=True, check=True
+            [SCRIPTS / "postgresql" / "start", cluster],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
         yield started.stdout.strip()
     finally:
-        subprocess.run([SCRIPTS / "stop", cluster], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [SCRIPTS / "postgresql" / "stop", cluster], check=False, stderr=subprocess.DEVNULL
+        )
         shutil.rmtree(folder)
 
 
@@ -43,6 +52,47 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
     _execute(postgresql_server, f"CREATE DATABASE {name}")
     yield f"{server}/{name}"
     _execute(postgresql_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_server() -> Iterator[str]:
+    """The URL of a server in which we may create indexes. It is fetched, as Java and Maven are by root."""
+    if given := os.environ.get("TEST_ELASTICSEARCH_URL"):
+        yield given
+        return
+    with throw_away_elasticsearch() as (url, _):
+        yield url
+
+
+@contextmanager
+def throw_away_elasticsearch() -> Iterator[tuple[str, Path]]:
+    """The URL and the folder of a server of the caller's own."""
+    folder = Path(tempfile.mkdtemp(prefix="kb-elasticsearch-"))
+    folder.chmod(0o711)
+    data = folder / "data"
+    try:
+        yield start_elasticsearch(data), data
+    finally:
+        subprocess.run([SCRIPTS / "elasticsearch" / "stop", data], check=False)
+        shutil.rmtree(folder)
+
+
+def start_elasticsearch(folder: Path) -> str:
+    command = [SCRIPTS / "elasticsearch" / "start", folder]
+    small = {"ELASTICSEARCH_HEAP": "512m"} | os.environ
+    started = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=small)
+    return started.stdout.strip()
+
+
+@pytest.fixture
+def elasticsearch_settings(elasticsearch_server: str) -> Iterator[IndexSettings]:
+    """With a prefix of the test's own, whose indexes are dropped afterwards."""
+    prefix = f"test-{uuid.uuid4().hex}-"
+    yield IndexSettings(url=elasticsearch_server, prefix=prefix)
+    with httpx.Client(trust_env=False) as client:
+        names = client.get(f"{elasticsearch_server}/{prefix}*/_alias").json()
+        for name in names:
+            client.delete(f"{elasticsearch_server}/{name}").raise_for_status()
 
 
 def _execute(url: str, statement: str) -> None:

@@ -1,6 +1,6 @@
 """What every IndexStore must do."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,24 @@ import pytest
 from kb.errors import IndexSchemaMismatch, NotFoundError
 from kb.ports import IndexStore
 from kb.types import IndexCount
+from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.lance_store import LanceStore
 from retrieval.memory_index import MemoryStore
 from tests.conformance.indexed_documents import SCHEMA, document
 
+ELASTICSEARCH = pytest.param("elasticsearch", marks=pytest.mark.elasticsearch)
 
-@pytest.fixture(params=["memory", "lance"])
+
+@pytest.fixture(params=["memory", "lance", ELASTICSEARCH])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[IndexStore]:
-    made = MemoryStore() if request.param == "memory" else LanceStore(tmp_path / "index")
+    stores: dict[str, Callable[[], IndexStore]] = {
+        "memory": MemoryStore,
+        "lance": lambda: LanceStore(tmp_path / "index"),
+        "elasticsearch": lambda: ElasticsearchStore(
+            request.getfixturevalue("elasticsearch_settings")
+        ),
+    }
+    made = stores[request.param]()
     yield made
     await made.close()
 
@@ -75,3 +85,30 @@ async def test_a_dropped_name_starts_empty(store: IndexStore) -> None:
     await store.drop("kb-a-1")
     fresh = await store.create("kb-a-1", replace(SCHEMA, fingerprint="other"))
     assert await fresh.count() == IndexCount(0, 0)
+
+
+async def test_an_alias_moves_from_one_index_to_another(store: IndexStore) -> None:
+    assert await store.aliased("kb-a") is None
+    for name in ("kb-a-1", "kb-a-2", "kb-b-1"):
+        await store.create(name, SCHEMA)
+    await store.alias("kb-b", "kb-b-1")
+    for name in ("kb-a-1", "kb-a-2", "kb-a-2"):
+        await store.alias("kb-a", name)
+        assert await store.aliased("kb-a") == name
+    assert await store.aliased("kb-b") == "kb-b-1"
+    assert sorted(await store.names()) == ["kb-a-1", "kb-a-2", "kb-b-1"]
+
+
+async def test_an_alias_needs_its_index_and_goes_with_it(store: IndexStore) -> None:
+    await store.create("kb-a-1", SCHEMA)
+    await store.alias("kb-a", "kb-a-1")
+    with pytest.raises(NotFoundError, match="kb-a-2"):
+        await store.alias("kb-a", "kb-a-2")
+    assert await store.aliased("kb-a") == "kb-a-1"
+    await store.drop("kb-a-1")
+    assert await store.aliased("kb-a") is None
+
+
+async def test_a_sound_store_has_no_problems(store: IndexStore) -> None:
+    await store.create("kb-a-1", SCHEMA)
+    assert await store.problems() == []

@@ -96,13 +96,17 @@ def test_nothing_found_ranks_nothing() -> None:
 
 
 def test_coverage_is_a_share_of_the_question() -> None:
-    assert coverage(["a", "b", "c", "d"], {"a", "c", "x"}) == 0.5
-    assert coverage([], {"a"}) == 0
+    assert coverage(["a", "b", "c", "d"], " a c x ") == 0.5
+    assert coverage([], " a ") == 0
+
+
+def test_coverage_counts_whole_terms_only() -> None:
+    assert coverage(["key", "auth", "k"], " key-auth key auth ") == 2 / 3
 
 
 def test_terms_come_from_the_index_or_from_the_passage_with_its_headings() -> None:
     plain = candidate("a", text="It listens on 9180.")
-    assert {"guid", "listen", "9180"} <= chunk_terms(plain)
+    assert {"guid", "listen", "9180"} <= set(chunk_terms(plain).split())
     stored = dataclasses.replace(plain, terms=" ".join(terms(plain.chunk.passage)))
     assert chunk_terms(stored) == chunk_terms(plain)
-    assert chunk_terms(dataclasses.replace(plain, terms="only these")) == {"only", "these"}
+    assert chunk_terms(dataclasses.replace(plain, terms="only these")) == " only these "

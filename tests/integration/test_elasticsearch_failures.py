@@ -1,0 +1,127 @@
+"""Elasticsearch halted, killed and started again; and what we send to one that only listens."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from kb.errors import ConfigError, IndexUnavailable
+from kb.settings import IndexSettings
+from kb.types import IndexCount, IndexQuery
+from retrieval.elasticsearch_index import ElasticsearchIndex
+from retrieval.elasticsearch_store import ElasticsearchStore
+from tests.conformance.indexed_documents import SCHEMA, document, unit
+from tests.conftest import start_elasticsearch, throw_away_elasticsearch
+
+NAME = "kb-test-1"
+QUERY = IndexQuery(unit(1), ("x",), 5)
+
+
+@pytest.fixture
+def own_server() -> Iterator[tuple[str, Path]]:
+    """One that may be killed, whatever server the other tests have."""
+    with throw_away_elasticsearch() as server:
+        yield server
+
+
+@pytest.mark.slow
+@pytest.mark.elasticsearch
+async def test_halted_killed_and_started_again(own_server: tuple[str, Path]) -> None:
+    url, folder = own_server
+    store = ElasticsearchStore(IndexSettings(url=url, search_timeout_s=1, write_timeout_s=2))
+    index = await store.create(NAME, SCHEMA)
+    await index.replace([document("d", ["x"])])
+    server = int((folder / "pid").read_text())
+
+    os.kill(server, signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(IndexUnavailable, match="did not answer in time") as raised:
+        await index.search(QUERY)
+    assert time.monotonic() - begun < 2
+    assert raised.value.retryable
+    with pytest.raises(IndexUnavailable, match="did not answer in time"):
+        await index.replace([document("e", ["x"])])
+    os.kill(server, signal.SIGCONT)
+    assert await _found_again(index) == 1
+
+    os.kill(server, signal.SIGKILL)
+    await asyncio.sleep(1)
+    with pytest.raises(IndexUnavailable, match="can't be reached"):
+        await index.search(QUERY)
+    (problem,) = await store.problems()
+    assert "can't be reached" in problem
+
+    assert await asyncio.to_thread(start_elasticsearch, folder) == url
+    assert await asyncio.to_thread(start_elasticsearch, folder) == url, "twice is harmless"
+    assert await index.count() == IndexCount(1, 1)
+    await store.close()
+
+
+async def _found_again(index: ElasticsearchIndex) -> int:
+    """A server that was halted has old requests to answer first."""
+    for _ in range(30):
+        try:
+            return len(await index.search(QUERY))
+        except IndexUnavailable:
+            await asyncio.sleep(0.5)
+    return 0
+
+
+# --- What is sent --------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _listener() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """An address that answers every request as Elasticsearch would a mapping, and the requests."""
+    requests: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nX-Elastic-Product: Elasticsearch\r\nConnection: close\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+        )
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        yield f"{host}:{port}", requests
+
+
+@pytest.mark.parametrize(
+    ("address", "api_key", "header"),
+    [
+        ("http://{}", "bGV0OiBtZSBpbg==", b"Authorization: ApiKey bGV0OiBtZSBpbg=="),
+        ("http://me:s%40crt@{}", "", b"Authorization: Basic bWU6c0BjcnQ="),
+    ],
+)
+async def test_credentials_go_into_one_header(address: str, api_key: str, header: bytes) -> None:
+    async with _listener() as (host, requests):
+        settings = IndexSettings(url=address.format(host), api_key=api_key)
+        store = ElasticsearchStore(settings)
+        assert await store.names() == []
+        await store.close()
+    assert header.lower() in requests[0].lower()
+    assert requests[0].lower().count(b"authorization:") == 1
+
+
+@pytest.mark.parametrize("url", ["", "localhost", "http://localhost", "ftp://localhost:1", " , "])
+async def test_an_address_that_cannot_be_one_is_a_mistake_of_settings(url: str) -> None:
+    store = ElasticsearchStore(IndexSettings(url=url))
+    with pytest.raises(ConfigError, match="KB_INDEX__URL"):
+        await store.names()
+    assert len(await store.problems()) == 1
+    await store.close()
+
+
+async def test_nobody_listening_is_told_at_once() -> None:
+    store = ElasticsearchStore(IndexSettings(url="http://127.0.0.1:1"))
+    with pytest.raises(IndexUnavailable, match="can't be reached"):
+        await store.open(NAME, SCHEMA)
+    await store.close()
