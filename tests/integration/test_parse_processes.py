@@ -199,14 +199,18 @@ async def test_no_process_outlives_its_parent(
         # A shell's background job, as CI may be, has Ctrl-C ignored, and its children with it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    await until(lambda: path.with_suffix(".pid").exists())
-    family = psutil.Process(parent.pid).children(recursive=True)
-    assert int(path.with_suffix(".pid").read_text()) in {child.pid for child in family}
-    if number is signal.SIGINT:
-        os.killpg(parent.pid, number)  # as Ctrl-C does
-    else:
+    written = path.with_suffix(".pid")
+    try:
+        await until(lambda: written.exists() and bool(written.read_text()))
+        family = psutil.Process(parent.pid).children(recursive=True)
+        assert int(written.read_text()) in {child.pid for child in family}
+        if number is signal.SIGINT:
+            os.killpg(parent.pid, number)  # as Ctrl-C does
+        else:
+            parent.kill()
+        parent.wait(30)
+    finally:
         parent.kill()
-    parent.wait(30)
     _, alive = await asyncio.to_thread(psutil.wait_procs, family, 10)
     assert alive == []
 
