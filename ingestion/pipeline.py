@@ -23,6 +23,7 @@ from kb.types import (
     Document,
     DocumentStatus,
     FailureCategory,
+    Generation,
     IndexedDocument,
     PreparedDocument,
     Vector,
@@ -40,9 +41,13 @@ OPTIMISE_CHUNKS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """What a synchronisation works with. `parsers` is how many documents are parsed at a time."""
+    """What a synchronisation works with. `parsers` is how many documents are parsed at a time.
+
+    `index` is that of the live `generation`, `embedder` the one that it was built with.
+    """
 
     catalog: Catalog
+    generation: Generation
     index: ChunkIndex
     embedder: Embedder
     parser: Parser
@@ -70,8 +75,8 @@ async def sync_source(
 ) -> None:
     """Makes index and catalogue hold exactly what the source (or its part `scope`) holds now.
 
-    Raises ConfigError where the source can't be read, BackendError where a backend fails; what was
-    done until then stays done, and the next call goes on from there.
+    Raises ConfigError where the source can't be read, BackendError where a backend fails or another
+    generation went live meanwhile; what was done until then stays done, and the next call goes on.
     """
     known = await known_documents(backends.catalog, source, scope)
     seen: set[str] = set()
@@ -79,7 +84,7 @@ async def sync_source(
     async def tasks() -> AsyncIterator[Task]:
         async for to_read, touched in plan(source, known, scope, progress, seen):
             if touched:
-                await backends.catalog.save_documents(touched)
+                await backends.catalog.save_documents(touched, backends.generation)
             for task in to_read:
                 yield task
 
@@ -184,7 +189,9 @@ async def _write(
     while batch := await embedded.take(BATCH_CHUNKS):
         refused = await backends.index.replace([ready.indexable for ready in batch])
         outcomes = [_accepted(ready.outcome, refused) for ready in batch]
-        await backends.catalog.save_documents([outcome.document for outcome in outcomes])
+        await backends.catalog.save_documents(
+            [outcome.document for outcome in outcomes], backends.generation
+        )
         _count(outcomes, progress)
         unindexed += sum(len(outcome.chunks) for outcome in outcomes)
         if unindexed >= OPTIMISE_CHUNKS:
@@ -221,7 +228,7 @@ async def _delete(document_ids: Sequence[str], backends: Backends, progress: Syn
     """Index first: a document that the catalogue has forgotten must not be found any more."""
     if document_ids:
         await backends.index.delete(document_ids)
-        await backends.catalog.delete_documents(document_ids)
+        await backends.catalog.delete_documents(document_ids, backends.generation)
         progress.deleted += len(document_ids)
 
 

@@ -24,6 +24,11 @@ class SyncProgress:
     embedded: int = 0
     reused: int = 0
 
+    def restart(self) -> None:
+        """The source is walked once more: what was done is found unchanged then."""
+        self.found = self.unchanged = 0
+        self.walked = False
+
     @property
     def finished(self) -> int:
         """Documents whose outcome is known, those that were deleted apart."""

@@ -115,6 +115,13 @@ class IndexSchemaMismatch(BackendError):
     retryable = False
 
 
+class GenerationSwitched(BackendError):
+    """A write was meant for an index generation that is not the live one any more, or is about to
+    be replaced. The same work done again goes to the right one."""
+
+    code = "generation_switched"
+
+
 class CatalogUnavailable(BackendError):
     code = "catalog_unavailable"
 

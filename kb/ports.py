@@ -5,7 +5,7 @@ Async throughout. Every method says what happens when it is called twice.
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from kb.types import (
     Candidate,
@@ -206,12 +206,33 @@ class Catalog(Protocol):
         """With its sources, documents, runs and generations. Unknown names are ignored."""
         ...
 
-    async def add_generation(self, collection: str, schema: IndexSchema) -> Generation:
-        """A new generation with the next number (`kb-<collection>-<number>`), not live yet."""
+    async def add_generation(
+        self, collection: str, schema: IndexSchema, embedder: Mapping[str, Any] | None = None
+    ) -> Generation:
+        """A new generation with the next number (`kb-<collection>.<number>`), not live yet."""
         ...
 
-    async def set_live(self, collection: str, number: int) -> None:
-        """Makes one generation the live one, in one transaction. Raises NotFoundError."""
+    async def delete_generation(self, collection: str, number: int) -> None:
+        """Forgets a generation that is not live. Unknown ones are ignored."""
+        ...
+
+    async def hold(self, collection: str, owner: str, seconds: float) -> None:
+        """Keeps everybody else from writing documents until `release`, or for so many seconds.
+
+        Writes under way are waited for. The same owner holds on. Raises GenerationSwitched while
+        another holds it, and NotFoundError.
+        """
+        ...
+
+    async def release(self, collection: str, owner: str) -> None:
+        """Ends this owner's hold. Twice is harmless."""
+        ...
+
+    async def set_live(self, collection: str, number: int, owner: str | None = None) -> None:
+        """Makes one generation the live one, in one transaction. Raises NotFoundError.
+
+        With an owner, whose hold it ends, raises GenerationSwitched when that hold has run out.
+        """
         ...
 
     async def live_generation(self, collection: str) -> Generation | None: ...
@@ -242,14 +263,22 @@ class Catalog(Protocol):
         """All documents of a source without holding them in memory at once."""
         ...
 
-    async def save_documents(self, documents: Sequence[Document]) -> None:
+    async def save_documents(
+        self, documents: Sequence[Document], generation: Generation | None = None
+    ) -> None:
         """Inserts or overwrites whole rows, in one transaction.
 
-        Raises NotFoundError when a source or collection was deleted meanwhile; none is saved then.
+        With the generation that the documents were written to, raises GenerationSwitched when it is
+        not live any more or its collection is held. Raises NotFoundError when a source or collection
+        was deleted meanwhile. None is saved then.
         """
         ...
 
-    async def delete_documents(self, document_ids: Sequence[str]) -> None: ...
+    async def delete_documents(
+        self, document_ids: Sequence[str], generation: Generation | None = None
+    ) -> None:
+        """Unknown ids are ignored. Raises GenerationSwitched as `save_documents` does."""
+        ...
 
     # Runs
     async def start_run(self, run: Run) -> None: ...

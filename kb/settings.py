@@ -74,6 +74,11 @@ class IngestSettings(Section):
     max_expansion: int = Field(
         200, ge=10, description="most times a compressed file may grow when unpacked"
     )
+    index_patience_s: float = Field(
+        600.0,
+        ge=0,
+        description="seconds an ingest waits for an index that is gone before it gives up",
+    )
 
 
 class CatalogSettings(Section):

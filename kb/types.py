@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -299,13 +300,18 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One physical index of a collection; the catalogue names the live one."""
+    """One physical index of a collection; the catalogue names the live one.
+
+    `embedder` holds the settings its embedder is opened with, so that a collection keeps its embedder
+    until it is indexed anew, whatever the settings say meanwhile.
+    """
 
     collection: str
     number: int
     index_name: str
     schema: IndexSchema
     live: bool
+    embedder: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

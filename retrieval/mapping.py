@@ -87,7 +87,7 @@ def difference(name: str, built: IndexSchema | None, wanted: IndexSchema) -> str
         differs = f"it was built with {differs}"
     return (
         f"The index {name} does not fit the present settings: {differs}. Put the settings back, or run"
-        " `kb collections delete NAME --yes` for its collection and ingest its documents again."
+        " `kb reindex --collection NAME` for its collection."
     )
 
 

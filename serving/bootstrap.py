@@ -3,9 +3,11 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import AsyncFileLock
 
@@ -17,7 +19,7 @@ from kb.db.migrate import migrate
 from kb.errors import ConfigError, IndexSchemaMismatch, NotFoundError
 from kb.ids import check_collection_name
 from kb.ports import Catalog, ChunkIndex, Embedder, IndexStore, Parser
-from kb.settings import Settings
+from kb.settings import EmbedderSettings, Settings
 from kb.types import Generation, IndexSchema
 from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
@@ -27,6 +29,15 @@ from retrieval.lance_store import LanceStore
 from retrieval.mapping import MAPPING_VERSION
 
 DEFAULT_COLLECTION = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A collection's live index generation, and the embedder it was built with: they go together."""
+
+    generation: Generation
+    index: ChunkIndex
+    embedder: Embedder
 
 
 class Services:
@@ -43,27 +54,31 @@ class Services:
         self.catalog = catalog
         self.store = store
         self._open_embedder = open_embedder
-        self._embedder: Embedder | None = None
-        self._parser: Parser | None = None
+        self._embedders: dict[str, Embedder] = {}
+        self._parsers: dict[str, Parser] = {}
         self._opening = asyncio.Lock()
 
-    async def embedder(self) -> Embedder:
+    async def embedder(self, identity: Mapping[str, Any] | None = None) -> Embedder:
+        """The settings' embedder, or the one that a generation was built with."""
+        section = self.settings.embedder.model_copy(update=dict(identity or {}))
+        key = repr(embedder_identity(section))
         async with self._opening:
-            if self._embedder is None:
-                self._embedder = await self._open_embedder(self.settings)
-            return self._embedder
+            if key not in self._embedders:
+                chosen = self.settings.model_copy(update={"embedder": section})
+                self._embedders[key] = await self._open_embedder(chosen)
+            return self._embedders[key]
 
-    async def schema(self) -> IndexSchema:
-        """What an index built by this process, with these settings, is built with."""
-        embedder = await self.embedder()
-        return IndexSchema(
-            embedder.fingerprint, embedder.dimensions, MAPPING_VERSION, CHUNKER_VERSION
-        )
+    async def load_embedders(self) -> None:
+        """Opens the settings' embedder and those of all live indexes. Raises ModelUnavailable."""
+        await self.embedder()
+        for collection in await self.catalog.collections():
+            if generation := await self.catalog.live_generation(collection.name):
+                await self.embedder(generation.embedder)
 
-    async def index(self, collection: str) -> ChunkIndex:
-        """The live index of a collection.
+    async def live(self, collection: str) -> Live:
+        """The live index of a collection with the embedder that fits it.
 
-        Raises NotFoundError, or IndexSchemaMismatch when another embedder built it.
+        Raises NotFoundError, or IndexSchemaMismatch when this program would build it differently.
         """
         generation = await self.catalog.live_generation(collection)
         if generation is None:
@@ -75,7 +90,11 @@ class Services:
             )
         return await self._open(generation)
 
-    async def ensure_collection(self, name: str) -> ChunkIndex:
+    async def index(self, collection: str) -> ChunkIndex:
+        """As `live`."""
+        return (await self.live(collection)).index
+
+    async def ensure_collection(self, name: str) -> Live:
         """Creates the collection and its first index generation where they are missing."""
         check_collection_name(name)
         async with self.lock(f"collection-{name}"):
@@ -97,12 +116,13 @@ class Services:
         """What a synchronisation of one collection works with. Raises InvalidQueryError for its name."""
         check_collection_name(collection)  # Before the model is loaded.
         start_fork_server()
-        embedder = await self.embedder()
+        live = await self.ensure_collection(collection)
         return Backends(
             catalog=self.catalog,
-            index=await self.ensure_collection(collection),
-            embedder=embedder,
-            parser=self._parser_for(embedder),
+            generation=live.generation,
+            index=live.index,
+            embedder=live.embedder,
+            parser=self._parser_for(live.embedder),
             parsers=parse_processes(self.settings) * FILES_AT_HAND + 1,
         )
 
@@ -116,43 +136,67 @@ class Services:
         return self.settings.data_dir / "uploads" / collection
 
     async def close(self) -> None:
-        if self._parser:
-            await self._parser.close()
+        for parser in self._parsers.values():
+            await parser.close()
         await self.store.close()
-        if self._embedder:
-            await self._embedder.close()
+        for embedder in self._embedders.values():
+            await embedder.close()
         await self.catalog.close()
 
     async def _first_generation(self, collection: str) -> Generation:
-        schema = await self.schema()
+        schema = schema_of(await self.embedder())
         unused = [g for g in await self.catalog.generations(collection) if g.schema == schema]
-        generation = unused[-1] if unused else await self.catalog.add_generation(collection, schema)
+        generation = (
+            unused[-1]
+            if unused
+            else await self.catalog.add_generation(
+                collection, schema, embedder_identity(self.settings.embedder)
+            )
+        )
         await self.store.create(generation.index_name, schema)
+        await self.store.alias(alias_of(collection), generation.index_name)
         await self.catalog.set_live(collection, generation.number)
         return generation
 
-    async def _open(self, generation: Generation) -> ChunkIndex:
-        """Opened anew for each use (1 ms): another process may have built the collection anew."""
-        schema = await self.schema()
+    async def _open(self, generation: Generation) -> Live:
+        """Opened anew for each use (1 ms): another process may have switched the generation."""
+        embedder = await self.embedder(generation.embedder)
+        schema = schema_of(embedder)
         if generation.schema != schema:
             raise IndexSchemaMismatch(schema_mismatch(generation, schema))
-        return await self.store.open(generation.index_name, schema)
+        return Live(generation, await self.store.open(generation.index_name, schema), embedder)
 
     def _parser_for(self, embedder: Embedder) -> Parser:
-        if self._parser is None:
+        if embedder.fingerprint not in self._parsers:
             budget = min(self.settings.chunking.max_tokens, embedder.max_tokens)
             ingest = self.settings.ingest.model_copy(
                 update={"parse_processes": parse_processes(self.settings)}
             )
-            self._parser = ProcessParser(ingest, budget, embedder.tokenizer_file)
-        return self._parser
+            parser = ProcessParser(ingest, budget, embedder.tokenizer_file)
+            self._parsers[embedder.fingerprint] = parser
+        return self._parsers[embedder.fingerprint]
+
+
+def schema_of(embedder: Embedder) -> IndexSchema:
+    """What an index that this program builds with this embedder is built with."""
+    return IndexSchema(embedder.fingerprint, embedder.dimensions, MAPPING_VERSION, CHUNKER_VERSION)
+
+
+def embedder_identity(section: EmbedderSettings) -> dict[str, Any]:
+    """The settings that decide which vectors an embedder makes; the others only how fast."""
+    return section.model_dump(include={"kind", "model", "query_prefix", "passage_prefix"})
+
+
+def alias_of(collection: str) -> str:
+    """What people and other tools call a collection's live index. No index has such a name."""
+    return f"kb-{collection}"
 
 
 def schema_mismatch(generation: Generation, schema: IndexSchema) -> str:
     return (
         f"The index of collection {generation.collection} was built with {generation.schema}, "
-        f"this process works with {schema}. Go back to the former settings, or build it anew: "
-        f"`kb collections delete {generation.collection} --yes`, then ingest again."
+        f"this program builds {schema}. Build it anew: "
+        f"`kb reindex --collection {generation.collection}`."
     )
 
 

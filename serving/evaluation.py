@@ -60,9 +60,8 @@ async def _evaluate(
                 write_passages, question_set, Path(folder) / "passages"
             )
             await ingest_path(Path(folder) / "passages", COLLECTION, services, progress)
-            searcher = Searcher(
-                services, await services.index(COLLECTION), await services.embedder(), passage_ids
-            )
+            live = await services.live(COLLECTION)
+            searcher = Searcher(services, live.index, live.embedder, passage_ids)
             found = await searcher.find_all(question_set.questions, "questions", step)
             unanswerable = await searcher.find_all(
                 question_set.unanswerable, "unanswerable questions", step
@@ -151,10 +150,11 @@ def _metrics(mode: Mode, found: dict[str, Found], question_set: QuestionSet) -> 
 
 
 async def _ask(question: Question, services: Services) -> Answer:
+    live = await services.live(COLLECTION)
     return await answer(
         [Message("user", question.text)],
-        search=await bound_search(COLLECTION, services),
-        embedder=await services.embedder(),
+        search=bound_search(live, services.settings),
+        embedder=live.embedder,
         settings=services.settings.answers,
     )
 

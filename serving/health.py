@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from kb.errors import KBError
-from kb.types import Collection, DocumentStatus
+from kb.types import Collection
 from serving.bootstrap import Services
+from serving.repair import compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Finding:
 
 
 async def examine(services: Services) -> AsyncIterator[Finding]:
-    """Findings in the order a person would look. Only reads."""
+    """Findings in the order a person would look. Only reads: `serving.repair` mends."""
     yield await _part("embedder", lambda: _embedder(services))
     collections: list[Collection] = []
 
@@ -27,6 +28,8 @@ async def examine(services: Services) -> AsyncIterator[Finding]:
         return f"{len(collections)} collections"
 
     yield await _part("catalogue", catalog)
+    async for finding in _store(services):
+        yield finding
     for collection in collections:
         async for finding in _compare(collection.name, services):
             yield finding
@@ -45,32 +48,30 @@ async def _part(name: str, look: Callable[[], Awaitable[str]]) -> Finding:
         return Finding(name, "", error.message)
 
 
+async def _store(services: Services) -> AsyncIterator[Finding]:
+    """What endangers the indexes as a whole: disk, memory, blocks."""
+    problems = await services.store.problems()
+    for problem in problems:
+        yield Finding("index store", "", problem)
+    if not problems:
+        yield Finding("index store", "nothing endangers it")
+
+
 async def _compare(collection: str, services: Services) -> AsyncIterator[Finding]:
-    """Documents with a wrong number of chunks in the index, and chunks of no indexed document."""
     part = f"collection {collection}"
     try:
-        index = await services.index(collection)
-        indexed = await index.contents()
+        difference = await compare(collection, services)
     except KBError as error:
         yield Finding(part, "", error.message)
         return
-    documents = await services.catalog.documents(collection=collection)
-    expected = {d.id: d.chunk_count for d in documents if d.status is DocumentStatus.INDEXED}
-    names = {d.id: d.uri for d in documents}
-    chunks = sum(len(content.chunk_ids) for content in indexed.values())
-    yield Finding(part, f"{len(expected)} documents, {chunks} chunks in the index")
-    for document_id in sorted(expected.keys() | indexed.keys()):
-        wanted = expected.get(document_id, 0)
-        there = len(indexed[document_id].chunk_ids) if document_id in indexed else 0
-        if wanted == there:
-            continue
-        remedy = (
-            f"kb documents retry {document_id}"
-            if document_id in names
-            else "ingest its folder again"
-        )
-        yield Finding(
-            part,
-            names.get(document_id, document_id),
-            f"{there} chunks are in the index, {wanted} should be: {remedy}",
-        )
+    yield Finding(part, difference.summary)
+    remedy = "kb doctor --repair"
+    if not difference.alias_right:
+        yield Finding(part, difference.alias, f"the alias names another index: {remedy}")
+    for kind, documents in (
+        ("missing in the index", difference.missing),
+        ("in the index with other content than the catalogue says", difference.stale),
+        ("in the index, though the catalogue does not know it", difference.orphaned),
+    ):
+        for document_id in sorted(documents):
+            yield Finding(part, difference.names.get(document_id, document_id), f"{kind}: {remedy}")

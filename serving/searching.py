@@ -2,26 +2,25 @@
 
 from collections.abc import Awaitable, Callable
 
+from kb.settings import Settings
 from kb.types import UNRESTRICTED, Access, Hit
 from retrieval.search import search
-from serving.bootstrap import Services
+from serving.bootstrap import Live
 
 
-async def bound_search(
-    collection: str, services: Services, access: Access = UNRESTRICTED, limit: int | None = None
+def bound_search(
+    live: Live, settings: Settings, access: Access = UNRESTRICTED, limit: int | None = None
 ) -> Callable[[str], Awaitable[list[Hit]]]:
-    """Raises NotFoundError and IndexSchemaMismatch at once, before the first question."""
-    index = await services.index(collection)
-    embedder = await services.embedder()
+    """A search of the generation that is live now; it stays the same when another goes live."""
 
     async def find(question: str) -> list[Hit]:
         return await search(
             question,
-            collection=collection,
-            index=index,
-            embedder=embedder,
-            limit=limit or services.settings.answers.passages,
-            candidates=services.settings.search.candidates,
+            collection=live.generation.collection,
+            index=live.index,
+            embedder=live.embedder,
+            limit=limit or settings.answers.passages,
+            candidates=settings.search.candidates,
             access=access,
         )
 

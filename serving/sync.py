@@ -14,10 +14,17 @@ from filelock import Timeout
 from ingestion.pipeline import sync_source
 from ingestion.progress import SyncProgress
 from ingestion.sources import FOLDER, FolderSource, folder_record, upload_record
-from kb.errors import ConfigError, KBError, NotFoundError
+from kb.errors import (
+    ConfigError,
+    GenerationSwitched,
+    IndexUnavailable,
+    KBError,
+    NotFoundError,
+)
 from kb.ports import Catalog
 from kb.types import Document, Run, RunStatus, SourceRecord
 from serving.bootstrap import Services
+from serving.patience import retrying
 
 HEARTBEAT_S = 1.0
 """How often the counts of a run are written to the catalogue."""
@@ -56,10 +63,11 @@ async def run_sync(
 ) -> Run:
     """Synchronises under the source's lock; the run ends in the catalogue whatever happens.
 
-    Where another process holds the lock: waits for it, or raises ConfigError.
+    Where another process holds the lock: waits for it, or raises ConfigError. While the index is gone,
+    and when another generation goes live, it begins again from what is done already.
     """
     record = source.record
-    backends = await services.backends(record.collection)
+    await services.ensure_collection(record.collection)
     async with _only_one(record, services, wait):
         await services.catalog.ensure_source(record)
         await _close_interrupted_runs(record, services.catalog)
@@ -73,7 +81,12 @@ async def run_sync(
         )
         await services.catalog.start_run(run)
         async with _recorded(run, progress, services.catalog):
-            await sync_source(source, backends, progress, scope)
+            patience = services.settings.ingest.index_patience_s
+            async for attempt in retrying(patience, IndexUnavailable, GenerationSwitched):
+                with attempt:
+                    progress.restart()
+                    backends = await services.backends(record.collection)
+                    await sync_source(source, backends, progress, scope)
     return run
 
 
@@ -162,6 +175,13 @@ async def _recorded(run: Run, progress: SyncProgress, catalog: Catalog) -> Async
             await beating
         await catalog.update_run(run.id, counts=progress.counts(), status=status, error=message)
         log.info("sync_finished", run=run.id, status=status, **progress.counts())
+
+
+async def sync_collection(collection: str, services: Services, progress: SyncProgress) -> None:
+    """Brings all sources of a collection up to date, one after another."""
+    records = await services.catalog.sources(collection)
+    for record in records:
+        await run_sync(_source(record, records), services, progress, wait=True)
 
 
 async def sync_document(document: Document, services: Services, progress: SyncProgress) -> None:

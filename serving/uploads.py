@@ -13,9 +13,10 @@ import structlog
 from ingestion.progress import SyncProgress
 from ingestion.sources import SKIPPED_PREFIXES
 from kb import ids
-from kb.errors import InvalidQueryError, KBError
+from kb.errors import GenerationSwitched, InvalidQueryError, KBError
 from kb.types import Document, DocumentStatus
 from serving.bootstrap import Services
+from serving.patience import retrying
 from serving.sync import run_sync, upload_source
 
 MAX_NAME_BYTES = 200
@@ -98,17 +99,22 @@ async def remove_document(document: Document, services: Services) -> Document | 
     An uploaded file is deleted for good: gives None. A file of a folder is still there, so its row
     stays as excluded and sync leaves it out until it is retried. Doing it twice is harmless.
     """
-    index = await services.index(document.collection)
     upload = await upload_source(document.collection, services)
-    await index.delete([document.id])
-    if document.source_id == upload.record.id:
-        file = Path(upload.record.root) / upload.relative_path(document.uri)
-        await asyncio.to_thread(file.unlink, missing_ok=True)
-        await services.catalog.delete_documents([document.id])
-        return None
-    excluded = replace(document, status=DocumentStatus.EXCLUDED, chunk_count=0, indexed_at=None)
-    await services.catalog.save_documents([excluded])
-    return excluded
+    async for attempt in retrying(services.settings.ingest.index_patience_s, GenerationSwitched):
+        with attempt:
+            live = await services.live(document.collection)
+            await live.index.delete([document.id])
+            if document.source_id == upload.record.id:
+                file = Path(upload.record.root) / upload.relative_path(document.uri)
+                await asyncio.to_thread(file.unlink, missing_ok=True)
+                await services.catalog.delete_documents([document.id], live.generation)
+                return None
+            excluded = replace(
+                document, status=DocumentStatus.EXCLUDED, chunk_count=0, indexed_at=None
+            )
+            await services.catalog.save_documents([excluded], live.generation)
+            return excluded
+    raise AssertionError("retrying ends with a result or an error")
 
 
 def clean_name(name: str) -> str:

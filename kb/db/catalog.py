@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -21,6 +21,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kb.db import tables
+from kb.db.generations import (
+    being_switched,
+    check_live,
+    generation_of,
+    generation_row,
+    holder,
+    lock_collection,
+    set_hold,
+)
 from kb.db.migrate import check_schema
 from kb.db.session import LOCK_TIMEOUT_S, Database
 from kb.errors import ConfigError, NotFoundError
@@ -96,9 +105,11 @@ class SQLCatalog:
 
     # --- Generations ----------------------------------------------------------------------------
 
-    async def add_generation(self, collection: str, schema: IndexSchema) -> Generation:
+    async def add_generation(
+        self, collection: str, schema: IndexSchema, embedder: Mapping[str, Any] | None = None
+    ) -> Generation:
         async with self._database.write() as connection:
-            await _lock_collection(connection, collection)
+            await lock_collection(connection, collection)
             newest = await connection.scalar(
                 select(func.max(tables.generations.c.number)).where(
                     tables.generations.c.collection == collection
@@ -106,15 +117,46 @@ class SQLCatalog:
             )
             number = (newest or 0) + 1
             generation = Generation(
-                collection, number, f"kb-{collection}-{number}", schema, live=False
+                collection,
+                number,
+                f"kb-{collection}.{number}",
+                schema,
+                live=False,
+                embedder=dict(embedder or {}),
             )
-            await connection.execute(insert(tables.generations).values(_generation_row(generation)))
+            await connection.execute(insert(tables.generations).values(generation_row(generation)))
         return generation
 
-    async def set_live(self, collection: str, number: int) -> None:
+    async def delete_generation(self, collection: str, number: int) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(
+                delete(tables.generations).where(
+                    tables.generations.c.collection == collection,
+                    tables.generations.c.number == number,
+                    ~tables.generations.c.live,
+                )
+            )
+
+    async def hold(self, collection: str, owner: str, seconds: float) -> None:
+        async with self._database.write() as connection:
+            await lock_collection(connection, collection)
+            if await holder(connection, collection) not in (None, owner):
+                raise being_switched(collection)
+            until = datetime.now(UTC) + timedelta(seconds=seconds)
+            await set_hold(connection, collection, owner, until)
+
+    async def release(self, collection: str, owner: str) -> None:
+        async with self._database.write() as connection:
+            if await holder(connection, collection) == owner:
+                await set_hold(connection, collection, None, None)
+
+    async def set_live(self, collection: str, number: int, owner: str | None = None) -> None:
         of_collection = tables.generations.c.collection == collection
         async with self._database.write() as connection:
-            await _lock_collection(connection, collection)
+            await lock_collection(connection, collection)
+            if await holder(connection, collection) != owner:
+                raise being_switched(collection)
+            await set_hold(connection, collection, None, None)
             await connection.execute(
                 update(tables.generations)
                 .where(of_collection, tables.generations.c.live)
@@ -142,7 +184,7 @@ class SQLCatalog:
     async def _generations(self, *where: ColumnElement[bool]) -> list[Generation]:
         query = select(tables.generations).where(*where).order_by(tables.generations.c.number)
         async with self._database.read() as connection:
-            return [_generation(row) for row in await connection.execute(query)]
+            return [generation_of(row) for row in await connection.execute(query)]
 
     # --- Sources --------------------------------------------------------------------------------
 
@@ -200,13 +242,18 @@ class SQLCatalog:
                 yield document
             last = page[-1].id
 
-    async def save_documents(self, documents: Sequence[Document]) -> None:
+    async def save_documents(
+        self, documents: Sequence[Document], generation: Generation | None = None
+    ) -> None:
         # By id, so that two writers lock rows in the same order and never wait for each other.
         rows = sorted(map(_values, documents), key=lambda row: row["id"])
         async with self._database.write() as connection:
+            await check_live(connection, generation)
             await _upsert(connection, tables.documents, rows)
 
-    async def delete_documents(self, document_ids: Sequence[str]) -> None:
+    async def delete_documents(
+        self, document_ids: Sequence[str], generation: Generation | None = None
+    ) -> None:
         statement = delete(tables.documents).where(
             tables.documents.c.id == bindparam("document_id")
         )
@@ -214,6 +261,7 @@ class SQLCatalog:
         if not rows:
             return
         async with self._database.write() as connection:
+            await check_live(connection, generation)
             await connection.execute(statement, rows)
 
     # --- Runs -----------------------------------------------------------------------------------
@@ -271,15 +319,6 @@ def _counted_collections() -> Select[Any]:
     )
 
 
-async def _lock_collection(connection: AsyncConnection, name: str) -> None:
-    """Makes changes to a collection's generations take turns. Raises NotFoundError."""
-    query = (
-        select(tables.collections.c.name).where(tables.collections.c.name == name).with_for_update()
-    )
-    if await connection.scalar(query) is None:
-        raise NotFoundError(f"There is no collection {name!r}.")
-
-
 async def _insert_new(connection: AsyncConnection, table: Table, row: Mapping[str, Any]) -> None:
     await connection.execute(_insert(connection, table).on_conflict_do_nothing(), row)
 
@@ -326,22 +365,6 @@ def _collections(rows: Iterable[Row[Any]]) -> list[Collection]:
             counts[row.status] = row.documents
         found[row.name] = replace(before, documents=counts, chunks=before.chunks + int(row.chunks))
     return [found[name] for name in sorted(found)]
-
-
-def _generation_row(generation: Generation) -> dict[str, Any]:
-    return {
-        "collection": generation.collection,
-        "number": generation.number,
-        "index_name": generation.index_name,
-        "live": generation.live,
-        "created_at": datetime.now(UTC),
-        **{field.name: getattr(generation.schema, field.name) for field in fields(IndexSchema)},
-    }
-
-
-def _generation(row: Row[Any]) -> Generation:
-    schema = IndexSchema(*(row._mapping[field.name] for field in fields(IndexSchema)))
-    return Generation(row.collection, row.number, row.index_name, schema, row.live)
 
 
 def _check_storable(root: str) -> None:

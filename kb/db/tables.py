@@ -21,7 +21,7 @@ from sqlalchemy import (
 from kb.db.columns import CleanText, Strings, UtcDateTime, one_of
 from kb.types import DocumentStatus, FailureCategory, RunStatus
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The newest migration. A constant, so that opening the catalogue needs no alembic (1 s to import)."""
 
 metadata = MetaData(
@@ -45,6 +45,9 @@ collections = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("created_at", UtcDateTime, nullable=False),
+    # Who may change what is live, and until when; nobody else writes documents meanwhile.
+    Column("held_by", Text),
+    Column("held_until", UtcDateTime),
 )
 
 sources = Table(
@@ -113,6 +116,7 @@ generations = Table(
     Column("mapping_version", Integer, nullable=False),
     Column("chunker_version", Integer, nullable=False),
     Column("live", Boolean, nullable=False),
+    Column("embedder", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     # The database itself refuses a second live generation.
     Index(

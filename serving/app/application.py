@@ -25,7 +25,7 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await services.embedder()  # The first question must not wait for the model.
+        await services.load_embedders()  # The first question must not wait for a model.
         uploads = UploadQueue(services)
         await uploads.start()
         app.state.uploads = uploads

@@ -29,10 +29,11 @@ def ask(
     """
 
     async def action(services: Services) -> Answer:
+        live = await services.live(collection)
         return await answer(
             [Message("user", question)],
-            search=await bound_search(collection, services),
-            embedder=await services.embedder(),
+            search=bound_search(live, services.settings),
+            embedder=live.embedder,
             settings=services.settings.answers,
         )
 
@@ -71,7 +72,8 @@ def search(
     """
 
     async def action(services: Services) -> list[Hit]:
-        return await (await bound_search(collection, services, limit=limit))(question)
+        live = await services.live(collection)
+        return await bound_search(live, services.settings, limit=limit)(question)
 
     hits = run(action)
     if json:

@@ -11,6 +11,7 @@ from serving.cli import (
     configuration,
     documents,
     evaluation,
+    generations,
     health,
     ingestion,
     server,
@@ -33,6 +34,7 @@ answers.register(app)
 app.add_typer(documents.app, name="documents")
 app.add_typer(collections.app, name="collections")
 evaluation.register(app)
+generations.register(app)
 configuration.register(app)
 health.register(app)
 

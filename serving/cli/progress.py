@@ -1,7 +1,7 @@
 """A progress bar over a running synchronisation."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.progress import (
@@ -37,26 +37,39 @@ def shown(progress: SyncProgress, quiet: bool = False) -> Iterator[None]:
         console=errors,
     ) as bar:
         task = bar.add_task("Indexing", total=None, chunks=0, rate=0.0)
-        ended = threading.Event()
-        drawing = threading.Thread(target=_draw, args=(bar, task, progress, ended), daemon=True)
-        drawing.start()
-        try:
+        with drawn(lambda: _update(bar, task, progress)):
             yield
-        finally:
-            ended.set()
-            drawing.join()
 
 
-def _draw(bar: Progress, task: TaskID, progress: SyncProgress, ended: threading.Event) -> None:
-    """The event loop works; this thread only reads its counters."""
-    last = False
-    while not last:
-        last = ended.wait(REFRESH_S)
-        elapsed = bar.tasks[task].elapsed or REFRESH_S
-        bar.update(
-            task,
-            total=progress.found if progress.walked else None,
-            completed=progress.finished,
-            chunks=progress.chunks,
-            rate=progress.chunks / elapsed,
-        )
+@contextmanager
+def drawn(update: Callable[[], None]) -> Iterator[None]:
+    """Calls `update` again and again in a thread, and once more at the end of the block.
+
+    The event loop works; the thread only reads its counters.
+    """
+    ended = threading.Event()
+
+    def draw() -> None:
+        last = False
+        while not last:
+            last = ended.wait(REFRESH_S)
+            update()
+
+    drawing = threading.Thread(target=draw, daemon=True)
+    drawing.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        drawing.join()
+
+
+def _update(bar: Progress, task: TaskID, progress: SyncProgress) -> None:
+    elapsed = bar.tasks[task].elapsed or REFRESH_S
+    bar.update(
+        task,
+        total=progress.found if progress.walked else None,
+        completed=progress.finished,
+        chunks=progress.chunks,
+        rate=progress.chunks / elapsed,
+    )

@@ -64,7 +64,7 @@ async def test_another_schema_is_refused_with_the_remedy(
     for attempt in (store.create, store.open):
         with pytest.raises(IndexSchemaMismatch, match=named) as raised:
             await attempt("kb-a-1", other)
-        assert "kb collections delete NAME --yes" in raised.value.message
+        assert "kb reindex --collection NAME" in raised.value.message
 
 
 async def test_names_and_dropping(store: IndexStore) -> None:

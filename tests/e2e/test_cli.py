@@ -59,12 +59,29 @@ def test_status_of_a_run_in_which_nothing_worked(run_kb: RunKB, tmp_path: Path) 
     assert "empty" in result.stdout
 
 
-def test_other_embedder_is_refused_by_the_index(run_kb: RunKB, docs: Path) -> None:
+def test_a_collection_keeps_its_embedder_until_it_is_reindexed(run_kb: RunKB, docs: Path) -> None:
     printed_json(run_kb("ingest", docs, "--json"))
     other = {"KB_EMBEDDER__KIND": "sentence-transformers", "KB_EMBEDDER__MODEL": "nowhere/at-all"}
-    result = run_kb("search", "warranty", **other)
+    assert printed_json(run_kb("search", "warranty", "--json", **other))
+    result = run_kb("reindex", **other)
     assert result.returncode == 1
     assert "nowhere/at-all" in result.stderr
+
+
+def test_reindex_roll_back_and_mend(run_kb: RunKB, docs: Path) -> None:
+    printed_json(run_kb("ingest", docs, "--json"))
+    cost = printed_json(run_kb("reindex", "--dry-run", "--json"))
+    assert (cost["documents"], cost["embedded"]) == (2, 0)
+    done = printed_json(run_kb("reindex", "--json"))
+    assert (done["index"], done["copied_chunks"], done["embedded_chunks"]) == ("kb-default.2", 2, 0)
+    listed = printed_json(run_kb("generations", "list", "--json"))
+    assert [(g["number"], g["live"]) for g in listed] == [(1, False), (2, True)]
+    back = printed_json(run_kb("rollback", "--json"))
+    assert back == {"index": "kb-default.1", "changed_since": 0}
+    assert "kb-default.2 is live" not in run_kb("reindex", "--throttle", "1000").stderr
+    assert printed_json(run_kb("generations", "prune", "--json")) == []
+    assert printed_json(run_kb("ask", "电池保修多久？", "--json"))["citations"]
+    assert run_kb("doctor", "--repair").returncode == 0
 
 
 def test_evaluation_prints_every_side(run_kb: RunKB, tmp_path: Path) -> None:

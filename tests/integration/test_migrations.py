@@ -168,7 +168,7 @@ async def test_a_later_migration_keeps_what_refers_to_the_table_it_rebuilds(
         found.extend(column["name"] for column in inspect(connection).get_columns("collections"))
 
     await in_migration(url, look)
-    assert found == ["d1", "name", "created_at", "description"]
+    assert found == ["d1", "name", "created_at", "held_by", "held_until", "description"]
 
 
 async def test_a_migration_that_fails_leaves_everything_as_it_was(url: str, tmp_path: Path) -> None:

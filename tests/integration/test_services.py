@@ -13,10 +13,11 @@ from ingestion.progress import SyncProgress
 from kb.errors import ConfigError, IndexSchemaMismatch, InvalidQueryError, NotFoundError
 from kb.ports import Embedder
 from kb.settings import Settings
-from kb.types import DocumentStatus, IndexCount, RunStatus
+from kb.types import DocumentStatus, IndexCount, IndexedDocument, RunStatus
 from retrieval.embedders.hashing import HashingEmbedder
 from serving.bootstrap import Services, open_services
 from serving.health import Finding, examine
+from serving.repair import repair
 from serving.sync import ingest_path, sync_document
 from serving.uploads import UploadQueue, remove_document
 
@@ -114,7 +115,7 @@ async def test_another_embedder_is_refused(services: Services, docs: Path, tmp_p
         return HashingEmbedder(settings.data_dir / "models", dimensions=32)
 
     async with open_services(settings_in(tmp_path), other) as reopened:
-        with pytest.raises(IndexSchemaMismatch, match="kb collections delete default --yes"):
+        with pytest.raises(IndexSchemaMismatch, match="kb reindex --collection default"):
             await reopened.index("default")
         with pytest.raises(IndexSchemaMismatch):
             await ingest(docs, reopened)
@@ -126,12 +127,42 @@ async def test_doctor_sees_what_differs(services: Services, docs: Path) -> None:
     index = await services.index("default")
     await index.delete([documents[0].id])
     await services.catalog.delete_documents([documents[1].id])
+    live = await services.live("default")
+    chunks = await index.chunks(documents[2].id)
+    vectors = await live.embedder.passages([chunk.passage for chunk in chunks])
+    await index.replace(
+        [IndexedDocument(documents[2].id, "file:///x", (), "another", tuple(chunks), vectors)]
+    )
+    await services.store.create("kb-default.9", live.generation.schema)
+    await services.store.alias("kb-default", "kb-default.9")
     found = {finding.detail: finding.problem or "" for finding in await problems(services)}
-    assert "kb documents retry" in found[documents[0].uri]
-    assert "ingest" in found[documents[1].id]
-    await services.catalog.save_documents([replace(documents[0], status=DocumentStatus.PENDING)])
+    assert "missing" in found[documents[0].uri]
+    assert "does not know it" in found[documents[1].id]
+    assert "other content" in found[documents[2].uri]
+    assert "another index" in found["kb-default > kb-default.9"]
+    assert all("kb doctor --repair" in problem for problem in found.values())
+
+
+async def test_repair_makes_the_index_hold_what_the_catalogue_says(
+    services: Services, docs: Path
+) -> None:
     await ingest(docs, services)
+    documents = await services.catalog.documents(collection="default")
+    before = await (await services.index("default")).contents()
+    await (await services.index("default")).delete([documents[0].id])
+    lost = replace(documents[1], id="0" * 32)
+    live = await services.live("default")
+    chunk = replace((await live.index.chunks(documents[1].id))[0], id="1" * 32, document_id=lost.id)
+    vectors = await live.embedder.passages([chunk.passage])
+    await live.index.replace([IndexedDocument(lost.id, lost.uri, (), "1", (chunk,), vectors)])
+    await services.store.create("kb-default.9", live.generation.schema)
+    await services.store.alias("kb-default", "kb-default.9")
+    mended = await repair("default", services, SyncProgress())
+    assert mended.missing == {documents[0].id}
+    assert mended.orphaned == {lost.id}
     assert await problems(services) == []
+    assert await (await services.index("default")).contents() == before
+    assert not (await repair("default", services, SyncProgress())).documents
 
 
 async def test_document_that_is_taken_out_can_come_back(services: Services, docs: Path) -> None:

@@ -84,12 +84,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await catalog.ensure_collection("default")
     embedder = CountingEmbedder(tmp_path)
     store = MemoryStore()
-    index = await store.create(
-        "kb-default-1", IndexSchema(embedder.fingerprint, embedder.dimensions, 1, 1)
-    )
+    schema = IndexSchema(embedder.fingerprint, embedder.dimensions, 1, 1)
+    generation = await catalog.add_generation("default", schema)
+    await catalog.set_live("default", generation.number)
+    index = await store.create(generation.index_name, schema)
     chunker = Chunker(token_counter(embedder.tokenizer_file), max_tokens=128)
     parser = InlineParser(IngestSettings(), chunker)
-    yield World(root, Backends(catalog, index, embedder, parser, parsers=2), embedder, catalog)
+    backends = Backends(catalog, generation, index, embedder, parser, parsers=2)
+    yield World(root, backends, embedder, catalog)
     await catalog.close()
 
 

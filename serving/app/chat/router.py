@@ -24,10 +24,11 @@ async def complete(
     """The answer is made before the response begins, so a failure gets a real status."""
     messages = body.conversation()
     collection = await collection_of(body.model, services)
-    embedder = await services.embedder()
+    live = await services.live(collection)
+    embedder = live.embedder
     result = await answer(
         messages,
-        search=await bound_search(collection, services, access),
+        search=bound_search(live, services.settings, access),
         embedder=embedder,
         settings=services.settings.answers,
     )

@@ -17,7 +17,8 @@ async def search(
     most = services.settings.search.max_limit
     if request.limit > most:
         raise InvalidQueryError(f"limit: at most {most} hits can be asked for.")
-    find = await bound_search(request.collection, services, access, request.limit)
+    live = await services.live(request.collection)
+    find = bound_search(live, services.settings, access, request.limit)
     hits = await find(request.query)
     return SearchResponse(
         collection=request.collection, query=request.query, data=[search_hit(hit) for hit in hits]
