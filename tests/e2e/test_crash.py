@@ -111,3 +111,33 @@ def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path, models: Path) -
             disturbed = data_folder(tmp_path / f"disturbed-{attempts}", models)
     finish(start_ingest(documents, disturbed))
     assert indexed(disturbed) == expected
+
+
+def test_a_killed_reindex_changes_nothing_and_goes_on(tmp_path: Path, models: Path) -> None:
+    documents = tmp_path / "documents"
+    write_documents(documents)
+    data_dir = data_folder(tmp_path / "data", models)
+    finish(start_ingest(documents, data_dir))
+    expected = indexed(data_dir)
+
+    def start_reindex() -> subprocess.Popen[bytes]:
+        # At 100 chunks a second it takes three seconds, besides those for starting.
+        return subprocess.Popen(
+            [KB, "reindex", "--throttle", "100", "--json"],
+            env=environment(data_dir),
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    started = time.monotonic()
+    finish(start_reindex())
+    duration = time.monotonic() - started
+    moments = random.Random(20261124)
+    for _ in range(KILLS):
+        kill_after(start_reindex(), moments.uniform(0.3 * duration, duration))
+        assert indexed(data_dir) == expected
+    finish(start_reindex())
+    assert indexed(data_dir) == expected
+    doctor = subprocess.run([KB, "doctor"], env=environment(data_dir), cwd=tmp_path, check=False)
+    assert doctor.returncode == 0

@@ -10,11 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from ingestion.progress import SyncProgress
 from kb.errors import ConfigError, IndexUnavailable
-from kb.settings import IndexSettings
-from kb.types import IndexCount, IndexQuery
+from kb.ports import Embedder
+from kb.settings import IndexSettings, Settings
+from kb.types import DocumentStatus, IndexCount, IndexQuery, RunStatus
 from retrieval.elasticsearch_index import ElasticsearchIndex
 from retrieval.elasticsearch_store import ElasticsearchStore
+from retrieval.embedders.hashing import HashingEmbedder
+from serving.bootstrap import open_services
+from serving.repair import compare
+from serving.sync import ingest_path
 from tests.conformance.indexed_documents import SCHEMA, document, unit
 from tests.conftest import start_elasticsearch, throw_away_elasticsearch
 
@@ -60,6 +66,41 @@ async def test_halted_killed_and_started_again(own_server: tuple[str, Path]) -> 
     assert await asyncio.to_thread(start_elasticsearch, folder) == url, "twice is harmless"
     assert await index.count() == IndexCount(1, 1)
     await store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.elasticsearch
+async def test_an_ingest_waits_for_a_killed_server_and_goes_on(
+    own_server: tuple[str, Path], tmp_path: Path
+) -> None:
+    url, folder = own_server
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    for number in range(400):
+        (documents / f"{number}.md").write_text(f"# Item {number}\n\nText of item {number}.")
+    index = IndexSettings(url=url, write_timeout_s=5)
+    settings = Settings(data_dir=tmp_path / "data", index=index)
+
+    async def hashing(settings: Settings) -> Embedder:
+        return HashingEmbedder(settings.data_dir / "models")
+
+    async with open_services(settings, hashing) as services:
+        progress = SyncProgress()
+        ingest = asyncio.create_task(ingest_path(documents, "default", services, progress))
+        while not progress.indexed:  # noqa: ASYNC110 - what is counted sets no event
+            await asyncio.sleep(0.01)
+        os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+        await asyncio.sleep(2)
+        assert not ingest.done()
+        (run,) = await services.catalog.runs(collection="default")
+        assert run.status is RunStatus.RUNNING
+        assert await asyncio.to_thread(start_elasticsearch, folder) == url
+        await ingest
+        rows = await services.catalog.documents(collection="default", status=DocumentStatus.INDEXED)
+        assert len(rows) == 400
+        difference = await compare("default", services)
+        assert not difference.documents
+        assert difference.alias_right
 
 
 async def _found_again(index: ElasticsearchIndex) -> int:
