@@ -3,73 +3,23 @@
 import asyncio
 import pickle
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 
 from kb.db.catalog import STREAM_PAGE, SQLCatalog
-from kb.db.migrate import migrate
-from kb.errors import ConfigError, GenerationSwitched, InvalidQueryError, NotFoundError
+from kb.errors import ConfigError, InvalidQueryError, NotFoundError
 from kb.ports import Catalog
 from kb.types import (
     Document,
     DocumentStatus,
     FailureCategory,
-    Generation,
-    IndexSchema,
     Run,
     RunStatus,
     SourceRecord,
 )
-
-SCHEMA = IndexSchema("e5/abc", 384, 1, 1)
-SOURCE = SourceRecord("s1", "docs", "folder", "/home/me/文档", ("team", "管理员"))
-NOON = datetime(2026, 3, 29, 12, 0, 0, 123456, tzinfo=UTC)
-DOCUMENT = Document(
-    id="d1",
-    collection="docs",
-    source_id="s1",
-    uri="file:///home/me/文档/guide.md",
-    title="安装指南 – “Install” 🛠",
-    media_type="text/markdown",
-    size=5 * 2**30,
-    mtime_ns=1_790_000_000_123_456_789,
-    content_hash="c0ffee",
-    status=DocumentStatus.INDEXED,
-    groups=("team", "管理员"),
-    chunk_count=7,
-    attempts=2,
-    warnings=("Two pictures were left out.",),
-    indexed_at=NOON,
-)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def catalog_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/catalog.db"
-    url: str = request.getfixturevalue("postgresql_url")
-    return url
-
-
-@pytest.fixture
-async def catalog(catalog_url: str) -> AsyncIterator[Catalog]:
-    await migrate(catalog_url)
-    opened = await SQLCatalog.open(catalog_url)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def filled(catalog: Catalog) -> Catalog:
-    """With one collection, one source and one document."""
-    await catalog.ensure_collection("docs")
-    await catalog.ensure_source(SOURCE)
-    await catalog.save_documents([DOCUMENT])
-    return catalog
+from tests.conformance.catalogued import DOCUMENT, NOON, SCHEMA, SOURCE
 
 
 def many(count: int, **changes: object) -> list[Document]:
@@ -408,80 +358,3 @@ async def test_many_readers_and_writers_in_one_process(filled: Catalog) -> None:
 
     await asyncio.gather(*(work(number) for number in range(40)))
     assert len(await filled.documents()) == 41
-
-
-# --- Switching generations ------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def generation(filled: Catalog) -> Generation:
-    made = await filled.add_generation("docs", SCHEMA, {"kind": "e5-onnx", "model": ""})
-    await filled.set_live("docs", made.number)
-    return replace(made, live=True)
-
-
-async def test_a_generation_keeps_its_embedder(filled: Catalog, generation: Generation) -> None:
-    assert generation.embedder == {"kind": "e5-onnx", "model": ""}
-    assert await filled.live_generation("docs") == generation
-
-
-async def test_writes_for_another_generation_are_refused_whole(
-    filled: Catalog, generation: Generation
-) -> None:
-    before = await filled.documents(collection="docs")
-    await filled.save_documents(before, generation)
-    newer = await filled.add_generation("docs", SCHEMA)
-    await filled.set_live("docs", newer.number)
-    changed = [replace(document, title="changed") for document in before]
-    with pytest.raises(GenerationSwitched):
-        await filled.save_documents(changed, generation)
-    with pytest.raises(GenerationSwitched):
-        await filled.delete_documents([document.id for document in before], generation)
-    assert await filled.documents(collection="docs") == before
-    await filled.save_documents(changed, newer)
-    assert await filled.documents(collection="docs") == changed
-
-
-async def test_who_holds_a_collection_keeps_writers_out_until_the_switch(
-    filled: Catalog, generation: Generation
-) -> None:
-    documents = await filled.documents(collection="docs")
-    for _ in range(2):
-        await filled.hold("docs", "me", 60)
-    with pytest.raises(GenerationSwitched):
-        await filled.hold("docs", "another", 60)
-    with pytest.raises(GenerationSwitched):
-        await filled.save_documents(documents, generation)
-    newer = await filled.add_generation("docs", SCHEMA)
-    with pytest.raises(GenerationSwitched):
-        await filled.set_live("docs", newer.number)
-    await filled.set_live("docs", newer.number, "me")
-    await filled.save_documents(documents, newer)
-    await filled.hold("docs", "another", 60)
-
-
-async def test_a_hold_ends_by_release_or_by_itself(filled: Catalog, generation: Generation) -> None:
-    documents = await filled.documents(collection="docs")
-    await filled.hold("docs", "me", 60)
-    await filled.release("docs", "another")
-    with pytest.raises(GenerationSwitched):
-        await filled.save_documents(documents, generation)
-    for _ in range(2):
-        await filled.release("docs", "me")
-    await filled.save_documents(documents, generation)
-    await filled.hold("docs", "me", 0.05)
-    await asyncio.sleep(0.1)
-    await filled.save_documents(documents, generation)
-    with pytest.raises(GenerationSwitched):
-        await filled.set_live("docs", generation.number, "me")
-    with pytest.raises(NotFoundError):
-        await filled.hold("nowhere", "me", 60)
-
-
-async def test_only_generations_that_are_not_live_are_deleted(
-    filled: Catalog, generation: Generation
-) -> None:
-    newer = await filled.add_generation("docs", SCHEMA)
-    for number in (generation.number, newer.number, newer.number, 99):
-        await filled.delete_generation("docs", number)
-    assert await filled.generations("docs") == [generation]
