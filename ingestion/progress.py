@@ -35,6 +35,11 @@ class SyncProgress:
         return self.unchanged + self.indexed + self.failed.total()
 
     @property
+    def written(self) -> int:
+        """Documents whose new outcome is in the catalogue: it only grows, over restarts too."""
+        return self.indexed + self.failed.total() + self.deleted
+
+    @property
     def chunks(self) -> int:
         return self.embedded + self.reused
 

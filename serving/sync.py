@@ -81,8 +81,10 @@ async def run_sync(
         )
         await services.catalog.start_run(run)
         async with _recorded(run, progress, services.catalog):
-            patience = services.settings.ingest.index_patience_s
-            async for attempt in retrying(patience, IndexUnavailable, GenerationSwitched):
+            patience_s = services.settings.ingest.index_patience_s
+            async for attempt in retrying(
+                patience_s, IndexUnavailable, GenerationSwitched, done=lambda: progress.written
+            ):
                 with attempt:
                     progress.restart()
                     backends = await services.backends(record.collection)
