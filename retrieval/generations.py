@@ -8,7 +8,8 @@ import numpy as np
 
 from kb import ids
 from kb.ports import Catalog, ChunkIndex, Embedder
-from kb.types import Chunk, Document, DocumentStatus, IndexedDocument, Vector
+from kb.types import Chunk, Document, IndexedDocument, Vector
+from retrieval.differences import differences
 
 BATCH_CHUNKS: Final = 128
 """Chunks read, embedded and written together; a document is never split."""
@@ -44,23 +45,19 @@ class Copy:
         The catalogue is compared with the new index, so a round that was killed is simply done
         again. `before_batch` is told how many chunks the last batch had.
         """
-        wanted = await indexed_documents(self.catalog, self.collection)
-        progress.total = sum(document.chunk_count for document in wanted.values())
-        held = await self.new.contents()
-        gone = [document_id for document_id in held if document_id not in wanted]
+        found = await differences(self.catalog, self.collection, self.new)
+        progress.total = sum(document.chunk_count for document in found.wanted.values())
         changed = [
-            document
-            for document in wanted.values()
-            if document.id not in progress.missing
-            and (document.id not in held or held[document.id].revisions != {ids.revision(document)})
+            found.wanted[document_id]
+            for document_id in sorted((found.missing | found.outdated) - progress.missing)
         ]
-        await self.new.delete(gone)
-        progress.documents = len(wanted) - len(changed)
+        await self.new.delete(sorted(found.orphaned))
+        progress.documents = len(found.wanted) - len(changed)
         size = 0
         for batch in _batches(changed):
             await before_batch(size)
             size = await self._copy(batch, progress)
-        return len(gone) + len(changed)
+        return len(found.orphaned) + len(changed)
 
     async def _copy(self, documents: Sequence[Document], progress: CopyProgress) -> int:
         found = {document.id: await self.live.chunks(document.id) for document in documents}
@@ -92,12 +89,6 @@ class Copy:
         embedded = await self.embedder.passages(list(passages.values()))
         progress.embedded += len(passages)
         return dict(zip(passages, embedded, strict=True))
-
-
-async def indexed_documents(catalog: Catalog, collection: str) -> dict[str, Document]:
-    """What an index of the collection must hold, by document id."""
-    documents = await catalog.documents(collection=collection, status=DocumentStatus.INDEXED)
-    return {document.id: document for document in documents if document.chunk_count}
 
 
 def _batches(documents: Sequence[Document]) -> Iterator[list[Document]]:

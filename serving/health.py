@@ -60,18 +60,21 @@ async def _store(services: Services) -> AsyncIterator[Finding]:
 async def _compare(collection: str, services: Services) -> AsyncIterator[Finding]:
     part = f"collection {collection}"
     try:
-        difference = await compare(collection, services)
+        compared = await compare(collection, services)
     except KBError as error:
         yield Finding(part, "", error.message)
         return
-    yield Finding(part, difference.summary)
+    yield Finding(part, compared.summary)
     remedy = "kb doctor --repair"
-    if not difference.alias_right:
-        yield Finding(part, difference.alias, f"the alias names another index: {remedy}")
+    if not compared.alias_right:
+        yield Finding(part, compared.alias, f"the alias names another index: {remedy}")
+    found = compared.documents
     for kind, documents in (
-        ("missing in the index", difference.missing),
-        ("in the index with other content than the catalogue says", difference.stale),
-        ("in the index, though the catalogue does not know it", difference.orphaned),
+        ("missing in the index", found.missing),
+        ("in the index with other content than the catalogue says", found.stale),
+        ("in the index, though the catalogue does not know it", found.orphaned),
     ):
         for document_id in sorted(documents):
-            yield Finding(part, difference.names.get(document_id, document_id), f"{kind}: {remedy}")
+            document = found.wanted.get(document_id)
+            name = document.uri if document else document_id
+            yield Finding(part, name, f"{kind}: {remedy}")

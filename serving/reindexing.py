@@ -3,17 +3,17 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from filelock import Timeout
 
-from kb import ids
 from kb.errors import BackendError, ConfigError, GenerationSwitched, NotFoundError
 from kb.settings import EmbedderSettings
 from kb.types import DocumentStatus, Generation
-from retrieval.generations import Copy, CopyProgress, indexed_documents
+from retrieval.differences import differences, indexed_documents
+from retrieval.generations import Copy, CopyProgress
 from serving.bootstrap import Services, alias_of, embedder_identity, schema_of
 from serving.patience import retrying
 
@@ -113,17 +113,11 @@ async def rollback(collection: str, services: Services) -> tuple[Generation, int
     previous = before[-1]
     index = await services.store.open(previous.index_name, previous.schema)
     async with _held(collection, services) as owner:
-        wanted = await indexed_documents(services.catalog, collection)
-        held = await index.contents()
-        await index.delete([document_id for document_id in held if document_id not in wanted])
-        changed = {
-            document.id
-            for document in wanted.values()
-            if document.id not in held or held[document.id].revisions != {ids.revision(document)}
-        }
+        found = await differences(services.catalog, collection, index)
+        await index.delete(sorted(found.orphaned))
         await _switch(previous, services, owner)
-        await _read_again(collection, changed, services)
-    return replace(previous, live=True), len(changed)
+        await _read_again(collection, found.to_read, services)
+    return replace(previous, live=True), len(found.to_read)
 
 
 async def prune(collection: str, services: Services, keep: int | None = None) -> list[Generation]:
@@ -183,13 +177,11 @@ async def _live_generation(collection: str, services: Services) -> Generation:
 
 async def _verify(copy: Copy, progress: CopyProgress) -> None:
     """Raises BackendError where the new index does not hold exactly what it should."""
-    wanted = await indexed_documents(copy.catalog, copy.collection)
-    expected = {i: d.chunk_count for i, d in wanted.items() if i not in progress.missing}
-    there = {i: len(content.chunk_ids) for i, content in (await copy.new.contents()).items()}
-    if there != expected:
-        different = len(expected.items() ^ there.items())
+    found = await differences(copy.catalog, copy.collection, copy.new)
+    different = (found.to_read - progress.missing) | found.orphaned
+    if different:
         raise BackendError(
-            f"The new index differs from the catalogue in {different} documents, so it was not made "
+            f"The new index differs from the catalogue in {len(different)} documents, so it was not made "
             "live. Run `kb doctor --repair`, then `kb reindex` again."
         )
 
@@ -200,7 +192,7 @@ async def _switch(generation: Generation, services: Services, owner: str) -> Non
     await services.store.alias(alias_of(generation.collection), generation.index_name)
 
 
-async def _read_again(collection: str, document_ids: set[str], services: Services) -> None:
+async def _read_again(collection: str, document_ids: Set[str], services: Services) -> None:
     """The next ingest reads these documents, whether their files have changed or not."""
     wanted = await indexed_documents(services.catalog, collection)
     await services.catalog.save_documents(

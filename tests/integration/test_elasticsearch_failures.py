@@ -98,9 +98,9 @@ async def test_an_ingest_waits_for_a_killed_server_and_goes_on(
         await ingest
         rows = await services.catalog.documents(collection="default", status=DocumentStatus.INDEXED)
         assert len(rows) == 400
-        difference = await compare("default", services)
-        assert not difference.documents
-        assert difference.alias_right
+        compared = await compare("default", services)
+        assert not compared.documents.documents
+        assert compared.alias_right
 
 
 async def _found_again(index: ElasticsearchIndex) -> int:

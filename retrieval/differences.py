@@ -1,0 +1,60 @@
+"""Where an index differs from what the catalogue says it must hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kb import ids
+from kb.ports import Catalog, ChunkIndex
+from kb.types import Document, DocumentStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Document ids by what is wrong with them, and what was compared.
+
+    `outdated` are there in another revision than the catalogue's; `incomplete` in the right one, with
+    too few or too many chunks. `chunks` is how many the index holds in all.
+    """
+
+    wanted: Mapping[str, Document]
+    chunks: int
+    missing: frozenset[str]
+    outdated: frozenset[str]
+    incomplete: frozenset[str]
+    orphaned: frozenset[str]
+
+    @property
+    def stale(self) -> frozenset[str]:
+        return self.outdated | self.incomplete
+
+    @property
+    def to_read(self) -> frozenset[str]:
+        """Those that the catalogue calls indexed and the index does not hold as they are."""
+        return self.missing | self.stale
+
+    @property
+    def documents(self) -> frozenset[str]:
+        return self.to_read | self.orphaned
+
+
+async def indexed_documents(catalog: Catalog, collection: str) -> dict[str, Document]:
+    """What an index of the collection must hold, by document id."""
+    documents = await catalog.documents(collection=collection, status=DocumentStatus.INDEXED)
+    return {document.id: document for document in documents if document.chunk_count}
+
+
+async def differences(catalog: Catalog, collection: str, index: ChunkIndex) -> Differences:
+    """Documents being written at this moment may appear among them."""
+    wanted = await indexed_documents(catalog, collection)
+    held = await index.contents()
+    both = wanted.keys() & held.keys()
+    outdated = {i for i in both if held[i].revisions != {ids.revision(wanted[i])}}
+    miscounted = {i for i in both if len(held[i].chunk_ids) != wanted[i].chunk_count}
+    return Differences(
+        wanted,
+        sum(len(content.chunk_ids) for content in held.values()),
+        missing=frozenset(wanted.keys() - held.keys()),
+        outdated=frozenset(outdated),
+        incomplete=frozenset(miscounted - outdated),
+        orphaned=frozenset(held.keys() - wanted.keys()),
+    )
