@@ -109,7 +109,7 @@ class IndexMisconfigured(IndexUnavailable):
 
 
 class IndexSchemaMismatch(BackendError):
-    """The index was built by another embedder, mapping or chunker; the message names the remedy."""
+    """The index was built by another embedder or mapping version; the message names the remedy."""
 
     code = "index_schema_mismatch"
     retryable = False

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,8 @@ class Services:
     async def _open(self, generation: Generation) -> Live:
         """Opened anew for each use (1 ms): another process may have switched the generation."""
         embedder = await self.embedder(generation.embedder)
-        schema = schema_of(embedder)
+        # How its chunks were cut matters to no search: an older cut is read and written like ours.
+        schema = replace(schema_of(embedder), chunker_version=generation.schema.chunker_version)
         if generation.schema != schema:
             raise IndexSchemaMismatch(schema_mismatch(generation, schema))
         return Live(generation, await self.store.open(generation.index_name, schema), embedder)

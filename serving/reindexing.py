@@ -143,13 +143,8 @@ async def _copy_for(
     live = await _live_generation(collection, services)
     identity = embedder_identity(embedder or services.settings.embedder)
     target = await services.embedder(identity)
-    schema = schema_of(target)
-    if schema.chunker_version != live.schema.chunker_version:
-        raise ConfigError(
-            f"The index of {collection} was cut into chunks by another version of this program, and "
-            f"must be made from the documents: `kb collections delete {collection} --yes`, then "
-            "ingest again."
-        )
+    # Chunks are copied as they are cut.
+    schema = replace(schema_of(target), chunker_version=live.schema.chunker_version)
     unfinished = [
         g
         for g in await services.catalog.generations(collection)

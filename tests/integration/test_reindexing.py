@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ingestion.chunking import CHUNKER_VERSION
 from ingestion.progress import SyncProgress
 from kb.errors import ConfigError, NotFoundError
 from kb.ports import Embedder
@@ -15,6 +16,7 @@ from kb.settings import EmbedderSettings, IndexSettings, Settings
 from kb.types import Vectors
 from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.generations import CopyProgress
+from serving import bootstrap
 from serving.bootstrap import Services, open_services
 from serving.health import Finding, examine
 from serving.reindexing import estimate, prune, reindex, rollback
@@ -238,3 +240,19 @@ async def test_documents_the_index_lost_are_read_again(services: Services, folde
     assert progress.missing == {lost}
     assert (await ingest(folder, services)).indexed == 1
     assert await indexed_texts(services) == expected_texts(folder)
+
+
+async def test_an_older_cut_is_searched_and_copied(
+    services: Services, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write(1)
+    await ingest_path(folder.root, "default", services, SyncProgress())
+    before = (await services.live("default")).generation
+    monkeypatch.setattr(bootstrap, "CHUNKER_VERSION", CHUNKER_VERSION + 1)
+    folder.write(2)
+    await ingest_path(folder.root, "default", services, SyncProgress())
+    generation = await reindex("default", services, CopyProgress())
+    assert generation.number == before.number + 1
+    live = await services.live("default")
+    assert live.generation.schema == before.schema
+    assert len(await live.index.contents()) == 2
