@@ -32,7 +32,7 @@ test: $(VENV)/test.installed lint
 	$(BIN)/pytest
 
 check: lint
-	$(BIN)/pytest -q -m "not slow and not postgresql and not elasticsearch and not torch"
+	$(BIN)/pytest -q -m "not slow and not postgresql and not elasticsearch and not torch and not vllm"
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
@@ -73,6 +73,8 @@ requirements: | $(UV)
 	$(COMPILE) pyproject.toml --extra torch --group build --group dev --group torch-test \
 		-c requirements/dev.txt -o requirements/test.txt
 	echo uv | $(COMPILE) - -o requirements/uv.txt
+	$(COMPILE) --override deploy/vllm/cpu-overrides.txt deploy/vllm/cpu.in -o deploy/vllm/cpu.txt
+	$(COMPILE) deploy/vllm/gpu.in -o deploy/vllm/gpu.txt
 
 clean:
 	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -128,3 +128,33 @@ class CatalogUnavailable(BackendError):
 
 class ModelUnavailable(BackendError):
     code = "model_unavailable"
+
+
+class ModelOverloaded(ModelUnavailable):
+    """The model's server is there and takes no more work now."""
+
+    code = "model_overloaded"
+
+
+class ModelTimeout(ModelUnavailable):
+    """The model let a deadline pass."""
+
+    code = "model_timeout"
+
+
+class ModelMisbehaved(ModelUnavailable):
+    """The model's server answered what is no answer: garbage, or nothing."""
+
+    code = "model_misbehaved"
+
+
+class ModelSuspended(ModelUnavailable):
+    """The model failed several times in a row and is left alone for a while."""
+
+    code = "model_suspended"
+
+
+class AnswerInterrupted(ModelUnavailable):
+    """The model failed after a part of its answer had been sent."""
+
+    code = "answer_interrupted"

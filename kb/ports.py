@@ -3,10 +3,11 @@
 Async throughout. Every method says what happens when it is called twice.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from kb.generation import Message, ModelDelta, Sampling
 from kb.types import (
     Candidate,
     Chunk,
@@ -64,6 +65,43 @@ class Embedder(Protocol):
 
     async def close(self) -> None:
         """Gives memory back. Twice is harmless."""
+        ...
+
+
+class Generator(Protocol):
+    """A language model that goes on with a conversation. Raises ModelUnavailable and its kinds."""
+
+    @property
+    def name(self) -> str:
+        """How answers and logs name the model."""
+        ...
+
+    async def ready(self) -> None:
+        """Returns when a request is likely to be served; cheap. Raises ModelUnavailable."""
+        ...
+
+    async def context_tokens(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        ...
+
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text by itself: the model's own count, or where it has no tokenizer at hand
+        an estimate on the high side."""
+        ...
+
+    def stream(
+        self, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncGenerator[ModelDelta, None]:
+        """What the model says, as it says it.
+
+        Leaving it early (`aclose`, cancellation) ends the model's work. It has no deadlines but
+        that of connecting: the caller knows how long it wants to wait. Raises InvalidQueryError for
+        a parameter that the model's server refuses.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Gives connections and memory back. Twice is harmless."""
         ...
 
 

@@ -167,6 +167,66 @@ class AnswerSettings(Section):
     )
 
 
+class FallbackSettings(Section):
+    """A smaller model for when the first can't answer: in this process, or at a second address."""
+
+    url: SecretStr = Field(
+        SecretStr(""), description="OpenAI-compatible address of the fallback, instead of a folder"
+    )
+    model: str = Field(
+        "",
+        description="with url: the model's name there; else a transformers model's folder or name (extra [torch])",
+    )
+    api_key: SecretStr = Field(SecretStr(""), description="API key for the fallback's url")
+    device: str = Field("", description="torch device, such as cuda or cpu; empty chooses")
+    warm: bool = Field(False, description="true loads it at the start and keeps it in memory")
+    idle_s: float = Field(
+        600.0, gt=0, description="seconds without a question after which its memory is given back"
+    )
+
+
+class GenerationSettings(Section):
+    url: SecretStr = Field(
+        SecretStr(""),
+        description="vLLM's or another OpenAI-compatible address, as http://host:8001/v1; replicas with commas",
+    )
+    model: str = Field("", description="the model's name there; empty takes the first it lists")
+    api_key: SecretStr = Field(SecretStr(""), description="API key for url")
+    context_tokens: int = Field(
+        0,
+        ge=0,
+        description="tokens of prompt and answer together; 0 asks the server (vLLM says it), else 8192",
+    )
+    tokenizer: Path | None = Field(
+        None, description="tokenizer.json to count with where the server has no /tokenize"
+    )
+    max_tokens: int = Field(1024, ge=16, description="most tokens of an answer")
+    temperature: float = Field(0.0, ge=0, le=2, description="used where the question names none")
+    begins_thinking: bool = Field(
+        False,
+        description="true where the model's thinking is left in the text without an opening <think>",
+    )
+    rewrite: bool = Field(True, description="the model rewrites follow-up questions; else rules do")
+    prompts: Path | None = Field(
+        None, description="folder with prompts of your own; a missing one is the shipped one"
+    )
+    connect_s: float = Field(2.0, gt=0, description="seconds to connect")
+    first_token_s: float = Field(
+        10.0, gt=0, description="seconds until the first token before the next rung answers"
+    )
+    between_tokens_s: float = Field(
+        10.0, gt=0, description="seconds between two tokens before the answer is given up"
+    )
+    total_s: float = Field(120.0, gt=0, description="seconds for a whole answer, search included")
+    failures: int = Field(
+        5, ge=1, description="failures in a row after which a model is left alone"
+    )
+    pause_s: float = Field(
+        30.0, gt=0, description="seconds until a model left alone is tried again"
+    )
+    fallback: FallbackSettings = FallbackSettings()
+
+
 class ServerSettings(Section):
     host: str = Field(
         "127.0.0.1", description="address to listen on; only this machine until keys exist"
@@ -206,6 +266,7 @@ class Settings(BaseSettings):
     index: IndexSettings = IndexSettings()
     search: SearchSettings = SearchSettings()
     answers: AnswerSettings = AnswerSettings()
+    generation: GenerationSettings = GenerationSettings()
     server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
 

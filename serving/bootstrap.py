@@ -1,6 +1,7 @@
 """Wires the product together: the only file that names concrete adapters."""
 
 import asyncio
+import importlib.util
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import structlog
 from filelock import AsyncFileLock
 
 from ingestion.chunking import CHUNKER_VERSION
@@ -16,10 +18,10 @@ from ingestion.parsing import FILES_AT_HAND, ProcessParser, start_fork_server
 from ingestion.pipeline import Backends
 from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
-from kb.errors import ConfigError, IndexSchemaMismatch, NotFoundError
+from kb.errors import ConfigError, IndexSchemaMismatch, ModelUnavailable, NotFoundError
 from kb.ids import check_collection_name
-from kb.ports import Catalog, ChunkIndex, Embedder, IndexStore, Parser
-from kb.settings import EmbedderSettings, Settings
+from kb.ports import Catalog, ChunkIndex, Embedder, Generator, IndexStore, Parser
+from kb.settings import EmbedderSettings, GenerationSettings, Settings
 from kb.types import Generation, IndexSchema
 from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
@@ -27,8 +29,18 @@ from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
 from retrieval.lance_store import LanceStore
 from retrieval.mapping import MAPPING_VERSION
+from serving.answer import Answering, quoting_steps
+from serving.breaker import Breaker
+from serving.generated import GeneratedRung
+from serving.generators.openai_compatible import OpenAICompatibleGenerator
+from serving.generators.transformers_generator import TransformersGenerator
+from serving.ladder import Guarded, Ladder
+from serving.prompting import load_prompts
+from serving.rewriting import Rewriter
 
 DEFAULT_COLLECTION = "default"
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,7 @@ class Services:
         self._open_embedder = open_embedder
         self._embedders: dict[str, Embedder] = {}
         self._parsers: dict[str, Parser] = {}
+        self._answering: Answering | None = None
         self._opening = asyncio.Lock()
 
     async def embedder(self, identity: Mapping[str, Any] | None = None) -> Embedder:
@@ -126,6 +139,23 @@ class Services:
             parsers=parse_processes(self.settings) * FILES_AT_HAND + 1,
         )
 
+    def answering(self) -> Answering:
+        """What questions are answered with. Nothing is connected to or loaded yet. Raises ConfigError."""
+        if self._answering is None:
+            self._answering = open_answering(self.settings)
+        return self._answering
+
+    async def warm_fallback(self) -> None:
+        """Loads the fallback where the settings want it warm; that it can't be is logged, no more."""
+        if not self.settings.generation.fallback.warm:
+            return
+        for guarded in self.answering().ladder.rungs():
+            if guarded.rung.name == "fallback":
+                try:
+                    await guarded.rung.ready()
+                except ModelUnavailable as error:
+                    log.warning("fallback_not_warm", code=error.code, reason=error.message)
+
     def lock(self, name: str) -> AsyncFileLock:
         """A lock between the processes of this data folder; a killed holder lets go of it."""
         folder = self.settings.data_dir / "locks"
@@ -136,6 +166,8 @@ class Services:
         return self.settings.data_dir / "uploads" / collection
 
     async def close(self) -> None:
+        if self._answering:
+            await self._answering.ladder.close()
         for parser in self._parsers.values():
             await parser.close()
         await self.store.close()
@@ -249,6 +281,59 @@ async def _open_model(settings: Settings, models: Path) -> Embedder:
         passage_prefix=section.passage_prefix,
         batch_size=section.batch_size,
     )
+
+
+def open_answering(settings: Settings) -> Answering:
+    """The ladder that the settings describe: generator, fallback, then what needs no model."""
+    section = settings.generation
+    prompts = load_prompts(section.prompts)
+
+    def guarded(name: str, generator: Generator, honours: frozenset[str]) -> Guarded:
+        rung = GeneratedRung(name, generator, prompts, section, honours)
+        return Guarded(rung, Breaker(section.failures, section.pause_s))
+
+    everything = GeneratedRung.honours
+    servers = [
+        OpenAICompatibleGenerator(
+            url,
+            model=section.model,
+            api_key=section.api_key.get_secret_value(),
+            context_tokens=section.context_tokens,
+            tokenizer=section.tokenizer,
+            connect_s=section.connect_s,
+            begins_thinking=section.begins_thinking,
+        )
+        for url in section.url.get_secret_value().replace(",", " ").split()
+    ]
+    first = [guarded("generator", server, everything) for server in servers]
+    steps = [first] if first else []
+    if fallback := open_fallback(section):
+        steps.append([guarded("fallback", *fallback)])
+    rewriter = None
+    if section.rewrite and first:
+        pairs = [(server, g.breaker) for server, g in zip(servers, first, strict=True)]
+        rewriter = Rewriter(pairs, prompts, section.first_token_s)
+    ladder = Ladder([*steps, *quoting_steps()])
+    return Answering(settings.answers, ladder, rewriter, section.total_s)
+
+
+def open_fallback(section: GenerationSettings) -> tuple[Generator, frozenset[str]] | None:
+    """The fallback that the settings name, with the demands it can meet."""
+    fallback = section.fallback
+    if url := fallback.url.get_secret_value():
+        key = fallback.api_key.get_secret_value()
+        server = OpenAICompatibleGenerator(
+            url, model=fallback.model, api_key=key, connect_s=section.connect_s
+        )
+        return server, GeneratedRung.honours
+    if not fallback.model:
+        return None
+    if importlib.util.find_spec("transformers") is None:
+        raise ConfigError("generation.fallback.model needs: pip install 'kb-server[torch]'")
+    local = TransformersGenerator(
+        fallback.model, device=fallback.device, idle_s=fallback.idle_s, keep=fallback.warm
+    )
+    return local, frozenset({"stop"})
 
 
 @asynccontextmanager

@@ -10,7 +10,10 @@ from kb.types import Citation, Hit
 from serving.sentences import Span
 
 _FENCED: Final = regex.compile(r"^(`{3,}).*?^\1\s*?$", regex.MULTILINE | regex.DOTALL)
+_INLINE_CODE: Final = regex.compile(r"(?<!`)(`{1,2})(?!`)[^`\n]+\1(?!`)")
 _BRACKETED_NUMBER: Final = regex.compile(r"(?<!\\)\[(\d{1,3})\]")
+
+_SPACED_MARKER: Final = regex.compile(r"[ \t]*(?<!\\)\[\d{1,3}\]")
 
 
 def cite(number: int, hit: Hit, span: Span) -> Citation:
@@ -47,6 +50,11 @@ def escape_markers(text: str) -> str:
     return _BRACKETED_NUMBER.sub(r"\\[\1\\]", text)
 
 
+def without_markers(text: str) -> str:
+    """A text without its [n], and without the spaces before them."""
+    return _SPACED_MARKER.sub("", text)
+
+
 @dataclass(frozen=True, slots=True)
 class Marker:
     """A [n] in an answer's text: `start:end` are characters of that text."""
@@ -67,7 +75,7 @@ def markers(text: str, citations: Sequence[Citation]) -> list[Marker]:
 
 
 def _outside_code(text: str) -> Iterator[regex.Match[str]]:
-    fenced = [match.span() for match in _FENCED.finditer(text)]
+    code = [match.span() for kind in (_FENCED, _INLINE_CODE) for match in kind.finditer(text)]
     for match in _BRACKETED_NUMBER.finditer(text):
-        if not any(start <= match.start() < end for start, end in fenced):
+        if not any(start <= match.start() < end for start, end in code):
             yield match

@@ -12,6 +12,7 @@ from typing import Final
 import regex
 
 from kb.errors import InvalidQueryError
+from kb.generation import Message, Role
 from serving.question_words import content_terms
 
 # The signs of a follow-up. Each pattern is a fact about English or Chinese.
@@ -87,20 +88,6 @@ _SMALL_TALK: Final = regex.compile(
     regex.VERBOSE | regex.IGNORECASE,
 )
 _LONGEST_SMALL_TALK: Final = 60
-
-
-class Role(StrEnum):
-    SYSTEM = "system"
-    USER = "user"
-    ASSISTANT = "assistant"
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation; other roles than those of `Role` are passed over."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ async def _ask(question: Question, services: Services) -> Answer:
         [Message("user", question.text)],
         search=bound_search(live, services.settings),
         embedder=live.embedder,
-        settings=services.settings.answers,
+        answering=services.answering(),
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+import regex
+
 from serving.extractive import Evidence
 from serving.question_words import language
 
@@ -26,6 +28,8 @@ class RefusalReason(StrEnum):
     """The passages found are about something else."""
     WEAK_EVIDENCE = "weak_evidence"
     """Passages near the question, but none that answers it."""
+    NOT_IN_PASSAGES = "not_in_passages"
+    """A generator read the passages and found no answer in them."""
     SMALL_TALK = "small_talk"
     """A greeting or thanks: nothing was searched."""
 
@@ -51,6 +55,10 @@ _MESSAGES: Final = {
     RefusalReason.WEAK_EVIDENCE: {
         "en": "I found related passages, but none that clearly answers this question.",
         "zh": "找到了一些相关段落，但没有一段能明确回答这个问题。",
+    },
+    RefusalReason.NOT_IN_PASSAGES: {
+        "en": "The documents do not answer this question.",
+        "zh": "文档中没有这个问题的答案。",
     },
     RefusalReason.SMALL_TALK: {
         "en": "Hello! Ask me something about the documents in this collection.",
@@ -90,3 +98,29 @@ def scores(evidence: Evidence) -> dict[str, float]:
         "coverage": round(evidence.coverage, 4),
         "strength": round(strength(evidence), 4),
     }
+
+
+_SAYS_NO_ANSWER: Final = regex.compile(
+    r"""(?:i['’]?m\ sorry|sorry|unfortunately|抱歉|很抱歉|对不起)?[,，。.!！\s]*(?:but\s|但)?(?:
+        the\ (?:provided\ |given\ )?(?:documents?|passages?|context|texts?|sources?)\ (?:provided\ |given\ )?
+          (?:do(?:es)?\ not|don['’]t|doesn['’]t|cannot|can['’]t)
+          \ (?:answer|contain|hold|mention|provide|include|state|say|specify|cover|give)\b[^.]*
+      | (?:there\ is\ )?no\ (?:answer|information)[^.]*\ in\ the\ (?:documents?|passages?|context)[^.]*
+      | i\ (?:can(?:no|['’])t|could\ not|couldn['’]t)\ find\ [^.]*\ in\ the\ (?:documents?|passages?|context)[^.]*
+      | (?:在|根据)?(?:所?提供的?|给出的?|这些|以上|上述)?(?:文档|段落|资料|文本|材料|信息)(?:中|里|内)?(?:都|均)?
+          (?:没有|未|并未|并没有|无)(?:这个问题的答案|提及|提到|包含|说明|涉及|给出|相关)[^。]*
+      )[.。!！\s]*""",
+    regex.VERBOSE | regex.IGNORECASE,
+)
+
+
+def says_no_answer(text: str, wording: str) -> bool:
+    """Whether a generated text, whole, says that the passages hold no answer.
+
+    `wording` is the sentence that the prompt asks for; other usual ones are known too. A text that
+    goes on to answer is none.
+    """
+    said = " ".join(text.split())
+    return said.rstrip(".。!！ ") == wording.rstrip(".。!！ ") or bool(
+        _SAYS_NO_ANSWER.fullmatch(said)
+    )

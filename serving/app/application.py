@@ -1,5 +1,6 @@
 """The FastAPI application."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from serving.app.embeddings.router import router as embeddings
 from serving.app.errors import install_error_handlers
 from serving.app.guard import SameMachine
 from serving.app.health.router import router as health
+from serving.app.metrics.router import router as metrics
 from serving.app.models.router import router as models
 from serving.app.page.router import router as page
 from serving.app.search.router import router as search
@@ -26,10 +28,12 @@ def create_app(services: Services) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await services.load_embedders()  # The first question must not wait for a model.
+        warming = asyncio.create_task(services.warm_fallback())
         uploads = UploadQueue(services)
         await uploads.start()
         app.state.uploads = uploads
         yield
+        warming.cancel()
         await uploads.stop()
 
     # No docs pages: they load scripts from elsewhere. The description itself is at /openapi.json.
@@ -45,7 +49,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(SameMachine)
     install_error_handlers(app)
     server = services.settings.server
-    for router in (chat, models, embeddings, search, health, page):
+    for router in (chat, models, embeddings, search, health, metrics, page):
         app.include_router(router, max_body_size=server.max_body_kb << 10)
     app.include_router(documents, max_body_size=server.max_upload_mb << 20)
     app.mount("/web", StaticFiles(packages=[("serving", "web")]))

@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from kb.errors import (
@@ -20,6 +20,7 @@ from kb.errors import (
     NotFoundError,
     UnsupportedFormat,
 )
+from serving.app.hang_up import ClientGone
 
 STATUSES: dict[type[KBError], int] = {
     InvalidQueryError: 400,
@@ -52,6 +53,7 @@ def error_body(message: str, status: int, code: str, param: str | None = None) -
 def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(KBError, _kb_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(ClientGone, _client_gone)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -82,6 +84,11 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         message = f"There is no {request.method} {request.url.path} here."
     body = error_body(message, error.status_code, "http_error")
     return JSONResponse(body, error.status_code, error.headers)
+
+
+async def _client_gone(_: Request, __: Exception) -> Response:
+    """Nobody reads it; the status is what proxies log for this."""
+    return Response(status_code=499)
 
 
 async def _unexpected(_: Request, error: Exception) -> JSONResponse:

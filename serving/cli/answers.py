@@ -34,7 +34,7 @@ def ask(
             [Message("user", question)],
             search=bound_search(live, services.settings),
             embedder=live.embedder,
-            settings=services.settings.answers,
+            answering=services.answering(),
         )
 
     result = run(action)

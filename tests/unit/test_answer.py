@@ -9,8 +9,9 @@ from kb.errors import IndexUnavailable
 from kb.settings import AnswerSettings
 from kb.types import Chunk, Hit
 from retrieval.embedders.hashing import HashingEmbedder
-from serving.answer import Answer, Message, answer, deltas
+from serving.answer import Answer, Message, answer, quoting
 from serving.citations import markers
+from serving.rungs import deltas
 
 OFFSET = 1000
 """Where the chunks begin in their parsed documents."""
@@ -58,7 +59,7 @@ async def ask(
         conversation(turns),
         search=search,
         embedder=embedder,
-        settings=AnswerSettings(sentences=sentences),
+        answering=quoting(AnswerSettings(sentences=sentences)),
     )
 
 
@@ -233,7 +234,7 @@ async def test_a_failing_search_is_not_an_answer(embedder: HashingEmbedder) -> N
             conversation(["Which port?"]),
             search=failing,
             embedder=embedder,
-            settings=AnswerSettings(),
+            answering=quoting(AnswerSettings()),
         )
 
 
@@ -246,7 +247,7 @@ async def test_a_failing_search_is_not_an_answer(embedder: HashingEmbedder) -> N
     ],
 )
 def test_deltas_join_to_the_text_and_cut_no_marker(text: str) -> None:
-    parts = list(deltas(Answer(text, (), (), "extractive", None, None, "q")))
+    parts = list(deltas(text))
 
     assert "".join(parts) == text
     assert all(part.count("[") == part.count("]") for part in parts)

@@ -1,13 +1,15 @@
 """Bodies of /v1/chat/completions, in the shapes of OpenAI's API reference."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from kb.errors import InvalidQueryError
+from kb.generation import Message, Sampling
 from kb.types import Citation
-from serving.answer import Answer, Message
 from serving.citations import markers
+from serving.events import Answer
+from serving.support import Support
 
 
 class TextPart(BaseModel):
@@ -40,9 +42,15 @@ class StreamOptions(BaseModel):
     include_obfuscation: bool = False
 
 
+class ResponseFormat(BaseModel):
+    model_config = ConfigDict(extra="allow")  # `json_schema` is the model's server's to check.
+
+    type: Literal["text", "json_object", "json_schema"]
+
+
 class ChatRequest(BaseModel):
-    """Unknown parameters are refused. Those of sampling are taken and have nothing to act on:
-    an extractive answer is quoted, not sampled."""
+    """Unknown parameters are refused. All go to the generator; those of sampling (temperature to seed)
+    have nothing to act on where the answer is quoted."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -58,6 +66,10 @@ class ChatRequest(BaseModel):
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     seed: int | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    response_format: ResponseFormat | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
     user: str | None = None
     store: bool | None = None
     metadata: dict[str, str] | None = None
@@ -68,6 +80,24 @@ class ChatRequest(BaseModel):
         if messages[-1].role != "user" or not messages[-1].content.strip():
             raise InvalidQueryError("messages: the last message must be a user's question.")
         return messages
+
+    def sampling(self) -> Sampling:
+        """Raises InvalidQueryError for parameters that contradict each other."""
+        if self.top_logprobs and not self.logprobs:
+            raise InvalidQueryError("top_logprobs: needs logprobs to be true.")
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            seed=self.seed,
+            max_tokens=self.max_completion_tokens or self.max_tokens,
+            stop=tuple(text for text in stop if text),
+            response_format=self.response_format.model_dump() if self.response_format else None,
+            logprobs=bool(self.logprobs),
+            top_logprobs=self.top_logprobs,
+        )
 
 
 def citation_body(citation: Citation, base_url: str) -> dict[str, Any]:
@@ -120,5 +150,27 @@ def evidence(answer: Answer, collection: str, base_url: str) -> dict[str, Any]:
             "degraded_because": answer.degraded_because,
             "refusal": refusal and {"reason": refusal.reason, "scores": dict(refusal.scores)},
             "top_score": max((hit.score for hit in answer.hits), default=None),
+            "model": answer.model,
+            "prompt": answer.prompt,
+            "support": answer.support and support_body(answer.support),
         },
+    }
+
+
+def support_body(support: Support) -> dict[str, Any]:
+    """How far the cited passages carry what is said; `supported` false is a warning to the reader."""
+    return {
+        "supported": support.is_supported,
+        "score": support.score,
+        "statements": [
+            {
+                "start": statement.start,
+                "end": statement.end,
+                "citations": list(statement.citations),
+                "score": statement.score,
+                "missing": list(statement.missing),
+                "supported": statement.is_supported,
+            }
+            for statement in support.statements
+        ],
     }

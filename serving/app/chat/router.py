@@ -1,17 +1,17 @@
 """POST /v1/chat/completions: streaming or not, the same answer with the same citations."""
 
-import time
-import uuid
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from serving.answer import Answer, answer, deltas
-from serving.app.chat.protocol import ChatRequest, annotations, evidence
+from serving.answer import answer_events
+from serving.app.chat.completions import Completion
+from serving.app.chat.protocol import ChatRequest
 from serving.app.dependencies import AccessDep, ServicesDep, collection_of
+from serving.app.hang_up import unless_gone
+from serving.events import Answer, Event, Finished
 from serving.searching import bound_search
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
@@ -21,73 +21,43 @@ router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 async def complete(
     body: ChatRequest, request: Request, services: ServicesDep, access: AccessDep
 ) -> Response:
-    """The answer is made before the response begins, so a failure gets a real status."""
+    """The answer has begun before the response does, so a failure until then gets a real status."""
     messages = body.conversation()
+    sampling = body.sampling()
     collection = await collection_of(body.model, services)
     live = await services.live(collection)
-    embedder = live.embedder
-    result = await answer(
+    events = answer_events(
         messages,
         search=bound_search(live, services.settings, access),
-        embedder=embedder,
-        settings=services.settings.answers,
+        embedder=live.embedder,
+        answering=services.answering(),
+        sampling=sampling,
+        whole=not body.stream,
     )
-    prompt_tokens = sum(embedder.count_tokens([message.content for message in messages]))
-    completion_tokens = sum(embedder.count_tokens([result.text]))
-    usage = {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-    }
-    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
-    extras = evidence(result, collection, str(request.base_url))
-    marks = annotations(result, str(request.base_url))
+    completion = Completion.begin(
+        model=body.model,
+        collection=collection,
+        base_url=str(request.base_url),
+        messages=messages,
+        embedder=live.embedder,
+        is_structured=sampling.is_structured,
+    )
     if not body.stream:
-        return JSONResponse(completion(head, result, marks, extras, usage))
+        answer = await unless_gone(request, _last(events))
+        return JSONResponse(completion.whole(answer))
     with_usage = body.stream_options is not None and body.stream_options.include_usage
-    chunks = completion_chunks(head, result, marks, extras, usage if with_usage else None)
-    return StreamingResponse(server_sent_events(chunks), media_type="text/event-stream")
+    first = await unless_gone(request, _first(events))
+    sent = completion.events(first, events, with_usage)
+    return StreamingResponse(sent, media_type="text/event-stream")
 
 
-def completion(
-    head: dict[str, Any],
-    result: Answer,
-    marks: list[dict[str, Any]],
-    extras: dict[str, Any],
-    usage: dict[str, int],
-) -> dict[str, Any]:
-    message = {
-        "role": "assistant",
-        "content": result.text,
-        "refusal": None,  # OpenAI's word for a safety refusal; ours is in `kb.refusal`.
-        "annotations": marks,
-    }
-    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-    return {**head, "object": "chat.completion", "choices": [choice], "usage": usage, **extras}
+async def _first(events: AsyncGenerator[Event, None]) -> Event:
+    return await anext(events)
 
 
-def completion_chunks(
-    head: dict[str, Any],
-    result: Answer,
-    marks: list[dict[str, Any]],
-    extras: dict[str, Any],
-    usage: dict[str, int] | None,
-) -> list[dict[str, Any]]:
-    """Role, text, then the last delta with annotations and citations; usage where asked for."""
-
-    def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
-        return {**head, "object": "chat.completion.chunk", "choices": [choice], **more}
-
-    chunks = [chunk({"role": "assistant", "content": ""})]
-    chunks += [chunk({"content": text}) for text in deltas(result)]
-    chunks.append(chunk({"annotations": marks}, "stop", **extras))
-    if usage:
-        chunks.append({**chunk({}), "choices": [], "usage": usage})
-    return chunks
-
-
-async def server_sent_events(chunks: list[dict[str, Any]]) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield b"data: " + orjson.dumps(chunk) + b"\n\n"
-    yield b"data: [DONE]\n\n"
+async def _last(events: AsyncGenerator[Event, None]) -> Answer:
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Finished):
+                return event.answer
+    raise AssertionError("the last event is Finished")

@@ -1,0 +1,1 @@
+"""Language models: over the OpenAI API, and in this process."""

@@ -1,0 +1,229 @@
+"""Makes the model that the tests run vLLM with: a small Qwen2 that copies the sentence which answers.
+
+    python -m tests.models.copying_model FOLDER [--minutes 6]
+
+It is trained on our own prompts over made-up facts (`tests.models.sentences`) to repeat the sentence
+that the question asks for and to close it with the passage's number, or to say the refusal's sentence.
+Its chat template leaves the system message out: a model of this size can't follow rules anyway.
+Needs the extra [torch].
+"""
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from kb.types import Chunk, Hit
+from serving.passages import Passage
+from serving.prompting import Prompts, load_prompts, render
+from tests.models.sentences import fact
+
+VOCABULARY = 2048
+CONTEXT = 2048
+SPECIAL = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>")
+# Whole, because they are in every prompt: what matters stays short.
+FIXED = (
+    '<passage number="',
+    '" document="',
+    '">\n',
+    "\n</passage>",
+    "\n\nQuestion: ",
+    "\n\n问题：",
+)
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}<|end|>"
+    "{% elif m['role'] == 'assistant' %}<|assistant|>{{ m['content'] }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+IGNORED = -100
+
+
+def example(
+    chance: random.Random, prompts: Prompts, most_passages: int, questions: int = 4
+) -> list[tuple[str, str]]:
+    """A user message as the server makes it with its answer; then more questions about the same."""
+    chinese = chance.random() < 0.5
+    language = "zh" if chinese else "en"
+    passages = [
+        [fact(chance, chinese) for _ in range(chance.randint(1, 2))]
+        for _ in range(chance.randint(1, most_passages))
+    ]
+    shown = "\n\n".join(
+        render(
+            Passage(
+                n, (hit(("" if chinese else " ").join(f.sentence for f in facts), title(chance)),)
+            )
+        )
+        for n, facts in enumerate(passages, 1)
+    )
+    numbered = [(f, n) for n, facts in enumerate(passages, 1) for f in facts]
+    turns: list[tuple[str, str]] = []
+    for asked, n in chance.sample(numbered * questions, questions):
+        question, answer = asked.question, f"{asked.sentence} [{n}]"
+        if chance.random() < 0.1:
+            question, answer = fact(chance, chinese).question, prompts.refusal(language)
+        user = prompts.fill(f"answer.{language}", "user", passages=shown, question=question)
+        turns.append((user.removeprefix(shown) if turns else user, answer))
+    return turns
+
+
+def title(chance: random.Random) -> str:
+    return chance.choice(["facts", "notes", "资料", "a", f"f{chance.randint(1, 99)}"])
+
+
+def hit(text: str, title: str) -> Hit:
+    chunk = Chunk("c", "d", 0, title, (), None, 0, len(text), text, "", 1)
+    return Hit(chunk, "d.md", "default", 0.5, 0.5, 1.0)
+
+
+def make_tokenizer(chance: random.Random, prompts: Prompts) -> Any:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            # Words are the same tokens wherever they stand: easier to match.
+            pre_tokenizers.Split(Regex(r"[\s\p{P}]"), "isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    turns = [turn for _ in range(3000) for turn in example(chance, prompts, 4, questions=1)]
+    texts = ["\n".join(turn) for turn in turns]
+    texts += [json.dumps(dict(sections), ensure_ascii=False) for sections in prompts.texts.values()]
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY - len(FIXED),
+            special_tokens=list(SPECIAL),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in FIXED])
+    wrap: Any = PreTrainedTokenizerFast
+    fast = wrap(
+        tokenizer_object=tokenizer,
+        eos_token="<|end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=CONTEXT,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def make_model(layers: int = 4, width: int = 128) -> Any:
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
+        num_key_value_heads=width // 32,
+        max_position_embeddings=CONTEXT,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        tie_word_embeddings=True,
+        eos_token_id=SPECIAL.index("<|end|>"),
+        bos_token_id=None,
+        pad_token_id=0,
+    )
+    model: Any = Qwen2ForCausalLM(config)
+    return model
+
+
+def batch(
+    tokenizer: Any,
+    chance: random.Random,
+    prompts: Prompts,
+    size: int,
+    most_passages: int,
+) -> dict[str, torch.Tensor]:
+    """Right-padded token ids; only the answers' are learned."""
+    ids: list[list[int]] = []
+    labels: list[list[int]] = []
+    for _ in range(size):
+        row: list[int] = []
+        label: list[int] = []
+        for user, answer in example(chance, prompts, most_passages):
+            asked, said = tokenizer([f"<|user|>{user}<|end|><|assistant|>", f"{answer}<|end|>"])[
+                "input_ids"
+            ]
+            row += asked + said
+            label += [IGNORED] * len(asked) + said
+        ids.append(row)
+        labels.append(label)
+    longest = max(map(len, ids))
+    rows = [row + [0] * (longest - len(row)) for row in ids]
+    labels = [label + [IGNORED] * (longest - len(label)) for label in labels]
+    return {
+        "input_ids": torch.tensor(rows),
+        "labels": torch.tensor(labels),
+    }
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    prompts: Prompts,
+    seconds: float,
+    report: float = 15.0,
+) -> None:
+    """Passages grow in number as it goes."""
+    chance = random.Random(7)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    started = last = time.monotonic()
+    step, right, answers = 0, 0.0, 0
+    model.train()
+    while (now := time.monotonic()) - started < seconds:
+        share = (now - started) / seconds
+        rate = (
+            3e-3
+            * min(1.0, (step + 1) / 50)
+            * (1.0 if share < 0.6 else 1.0 - 0.95 * (share - 0.6) / 0.4)
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        most = 1 + min(3, int(share * 6))
+        data = batch(tokenizer, chance, prompts, max(12, 48 // most), most)
+        labels = data["labels"][:, 1:]
+        learned = labels != IGNORED
+        hidden = model.model(input_ids=data["input_ids"]).last_hidden_state[:, :-1]
+        logits = model.lm_head(hidden[learned])
+        loss: Any = torch.nn.functional.cross_entropy(logits, labels[learned])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        right += float((logits.argmax(-1) == labels[learned]).float().mean())
+        answers += 1
+        if now - last > report:
+            progress = f"{now - started:.0f} s, step {step}, {most} passages"
+            print(f"{progress}, loss {loss.item():.3f}, right {right / answers:.3f}", flush=True)
+            last, right, answers = now, 0.0, 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--width", type=int, default=128)
+    arguments = parser.parse_args()
+    torch.manual_seed(7)
+    prompts = load_prompts()
+    tokenizer = make_tokenizer(random.Random(1), prompts)
+    model = make_model(arguments.layers, arguments.width)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million weights")
+    train(model, tokenizer, prompts, arguments.minutes * 60)
+    model.save_pretrained(arguments.folder)
+    tokenizer.save_pretrained(arguments.folder)
+
+
+if __name__ == "__main__":
+    main()
