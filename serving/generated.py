@@ -14,15 +14,16 @@ from serving import citations
 from serving.citing import CitationFilter
 from serving.deadlines import timed, within
 from serving.events import Answer, Event, Finished, ReasoningDelta, Task, TextDelta
-from serving.passages import Passage, pack
+from serving.passages import Passage, joined, pack
 from serving.prompting import Prompts, answer_messages, render
 from serving.question_words import language
 from serving.refusal import Refusal, RefusalReason, says_no_answer
 from serving.support import best_span, check, statements
 
-_LEAST_ANSWER_TOKENS: Final = 64
 _HISTORY_SHARE: Final = 4
 """The conversation before may take this part (a fourth) of what the prompt may have."""
+_LONGEST_TOKEN: Final = 64
+"""Characters: an answer of more than this many for each token it may have does not end by itself."""
 _TEMPLATE_TOKENS: Final = 12
 """What a chat template puts around one message, at most: names of roles, marks, line ends."""
 
@@ -78,6 +79,7 @@ class GeneratedRung:
         )
         checked = CitationFilter(len(prompt.passages))
         shown: list[str] = []
+        room = _LONGEST_TOKEN * (prompt.sampling.max_tokens or self._settings.max_tokens)
         async with aclosing(spoken) as pieces:
             async for delta in pieces:
                 if delta.reasoning:
@@ -85,6 +87,9 @@ class GeneratedRung:
                     yield ReasoningDelta(delta.reasoning)
                 text = delta.text if task.sampling.is_structured else checked.feed(delta.text)
                 shown.append(text)
+                room -= len(delta.text) + len(delta.reasoning)
+                if room < 0:
+                    raise ModelMisbehaved("The model goes on and on.")
                 if text or delta.logprobs:
                     yield TextDelta(text, delta.logprobs)
                 answer = replace(
@@ -106,23 +111,23 @@ class GeneratedRung:
         spoken = language(task.asked)
         context = await self._generator.context_tokens()
         longest = min(task.sampling.max_tokens or self._settings.max_tokens, context // 2)
+        history = [Message(t.role, citations.without_markers(t.content)) for t in task.history]
 
-        def messages(passages: Sequence[Passage], history: Sequence[Message]) -> list[Message]:
+        def messages(passages: Sequence[Passage], before: Sequence[Message]) -> list[Message]:
             return answer_messages(
-                self._prompts, spoken, task.question, passages, history, task.wishes
+                self._prompts, spoken, task.question, passages, before, task.wishes
             )
 
-        bare = messages([], [])
-        counted = await self._generator.count_tokens([message.content for message in bare])
-        room = context - longest - sum(counted) - _TEMPLATE_TOKENS * (len(bare) + 1)
-        history = await self._recent(task.history, room // _HISTORY_SHARE)
-        if history:
-            told = await self._generator.count_tokens([turn.content for turn in history])
-            room -= sum(told) + _TEMPLATE_TOKENS * len(history)
-        passages = await pack(task.hits, room, self._generator.count_tokens, render)
+        passages = joined(task.hits)
+        if _most_tokens(messages(passages, history)) > context - longest:
+            bare = messages([], [])
+            room = context - longest - await self._count(bare)
+            history = await self._recent(history, room // _HISTORY_SHARE)
+            room -= await self._count(history)
+            passages = await pack(task.hits, room, self._generator.count_tokens, render)
         if not passages:
             raise ModelMisbehaved(f"No passage fits into the model's {context} tokens.")
-        sampling = replace(task.sampling, max_tokens=max(longest, _LEAST_ANSWER_TOKENS))
+        sampling = replace(task.sampling, max_tokens=longest)
         if sampling.temperature is None:
             sampling = replace(sampling, temperature=self._settings.temperature)
         return Prompt(
@@ -133,16 +138,24 @@ class GeneratedRung:
             self._prompts.refusal(spoken),
         )
 
-    async def _recent(self, history: Sequence[Message], budget: int) -> list[Message]:
+    async def _count(self, messages: Sequence[Message]) -> int:
+        counted = await self._generator.count_tokens([message.content for message in messages])
+        return sum(counted) + _TEMPLATE_TOKENS * (len(messages) + 1)
+
+    async def _recent(self, turns: Sequence[Message], budget: int) -> list[Message]:
         """The last turns that fit, beginning with one of the user's."""
-        turns = [Message(t.role, citations.without_markers(t.content)) for t in history]
         counted = await self._generator.count_tokens([turn.content for turn in turns])
         start = len(turns)
         while start and (budget := budget - counted[start - 1] - _TEMPLATE_TOKENS) >= 0:
             start -= 1
         while start < len(turns) and turns[start].role != Role.USER:
             start += 1
-        return turns[start:]
+        return list(turns[start:])
+
+
+def _most_tokens(messages: Sequence[Message]) -> int:
+    """No tokenizer makes more tokens than there are bytes, so that most prompts need no counting."""
+    return sum(len(message.content.encode()) + _TEMPLATE_TOKENS for message in messages)
 
 
 def _complete(answer: Answer, task: Task, prompt: Prompt, cited: Sequence[int]) -> Answer:

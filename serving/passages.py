@@ -70,10 +70,6 @@ async def pack(
     A hit that does not fit is left out, and later, shorter ones are tried; if not even the best fits
     it is cut after a sentence. An empty list means: nothing fits.
     """
-    everything = joined(hits)
-    # No tokenizer makes more tokens than there are bytes, so that most prompts need no counting.
-    if sum(len(render(passage).encode()) for passage in everything) <= budget:
-        return everything
     alone = [Passage(1, (hit,)) for hit in hits]
     lengths = await count_tokens([render(passage) for passage in alone])
     chosen: list[Hit] = []

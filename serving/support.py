@@ -107,7 +107,7 @@ def compare(statement: str, source: str) -> tuple[float | None, tuple[str, ...]]
     shares = []
     missing: list[str] = []
     if language(statement) == language(source):
-        words = set(content_terms(statement))
+        words = {term for term in content_terms(statement) if not term[0].isdigit()}
         shares += [len(words & known) / len(words)] if words else []
     if wanted := numbers_in(statement):
         lacking = wanted - numbers_in(source)
@@ -139,7 +139,7 @@ def _chinese_number(text: str) -> int:
             digit = 0
         else:
             scale = 10_000 if character == "万" else 100_000_000
-            total = (total + section + digit) * scale
+            total = (total + section + digit or 1) * scale
             section = digit = 0
     return total + section + digit
 
