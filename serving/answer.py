@@ -124,7 +124,8 @@ async def _events(
             yield event
         return
     history = _turns_before(messages)
-    question, hits, extract = await _read(asked, history, search, embedder, answering)
+    with metrics.RETRIEVAL.time():
+        question, hits, extract = await _read(asked, history, search, embedder, answering)
     if refusal := _reason(asked, hits, extract):
         for event in _refused(refusal, question, hits, sampling):
             yield event

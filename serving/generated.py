@@ -56,6 +56,10 @@ class GeneratedRung:
         self._prompts = prompts
         self._settings = settings
 
+    @property
+    def model(self) -> str:
+        return self._generator.name
+
     async def ready(self) -> None:
         await self._generator.ready()
 

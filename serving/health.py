@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from kb.errors import KBError
 from kb.types import Collection
 from serving.bootstrap import Services
+from serving.deadlines import within
+from serving.generated import GeneratedRung
 from serving.repair import compare
+
+_PATIENCE_S = 60.0
+"""A fallback in this process is loaded for the look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,8 @@ class Finding:
 async def examine(services: Services) -> AsyncIterator[Finding]:
     """Findings in the order a person would look. Only reads: `serving.repair` mends."""
     yield await _part("embedder", lambda: _embedder(services))
+    async for finding in _generators(services):
+        yield finding
     collections: list[Collection] = []
 
     async def catalog() -> str:
@@ -39,6 +46,19 @@ async def _embedder(services: Services) -> str:
     embedder = await services.embedder()
     await embedder.queries(["ready?"])
     return f"{embedder.fingerprint}, {embedder.dimensions} dimensions"
+
+
+async def _generators(services: Services) -> AsyncIterator[Finding]:
+    """Models behind the settings' addresses; without one, quoting is what was asked for."""
+    for guarded in services.answering().ladder.rungs():
+        rung = guarded.rung
+        if isinstance(rung, GeneratedRung):
+
+            async def look(rung: GeneratedRung = rung) -> str:
+                await within(rung.ready(), _PATIENCE_S, "It does not answer.")
+                return rung.model
+
+            yield await _part(rung.name, look)
 
 
 async def _part(name: str, look: Callable[[], Awaitable[str]]) -> Finding:

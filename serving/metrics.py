@@ -18,6 +18,11 @@ ANSWERS_ABANDONED: Final = Counter(
 GENERATION_FAILURES: Final = Counter(
     "kb_generation_failures_total", "Failed tries to answer, by rung and error.", ["rung", "code"]
 )
+RETRIEVAL: Final = Histogram(
+    "kb_answer_retrieval_seconds",
+    "From the question to the passages and their evidence, before any model is asked.",
+    buckets=_SECONDS,
+)
 FIRST_TEXT: Final = Histogram(
     "kb_answer_first_text_seconds",
     "From the question to the first text, search included.",

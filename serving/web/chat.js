@@ -56,6 +56,7 @@ async function answer(turn) {
   if (!response.ok) throw new Error((await response.json()).error.message);
   let text = "";
   for await (const event of events(response)) {
+    if (event.error) throw new Error(event.error.message);
     const delta = event.choices[0]?.delta ?? {};
     text += delta.content ?? "";
     turn.textContent = text;

@@ -22,9 +22,9 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from kb.types import Chunk, Hit
 from serving.passages import Passage
 from serving.prompting import Prompts, load_prompts, render
-from tests.models.sentences import fact
+from tests.models.sentences import Fact, facts
 
-VOCABULARY = 2048
+VOCABULARY = 1536
 CONTEXT = 2048
 SPECIAL = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>")
 # Whole, because they are in every prompt: what matters stays short.
@@ -42,39 +42,37 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 IGNORED = -100
+UNANSWERABLE = 0.05
+RATE = 3e-3
+REPEATING = 0.25
+"""The share of the time in which it learns to repeat."""
+REPORT_S = 15
 
 
 def example(
     chance: random.Random, prompts: Prompts, most_passages: int, questions: int = 4
 ) -> list[tuple[str, str]]:
     """A user message as the server makes it with its answer; then more questions about the same."""
-    chinese = chance.random() < 0.5
-    language = "zh" if chinese else "en"
-    passages = [
-        [fact(chance, chinese) for _ in range(chance.randint(1, 2))]
-        for _ in range(chance.randint(1, most_passages))
-    ]
-    shown = "\n\n".join(
-        render(
-            Passage(
-                n, (hit(("" if chinese else " ").join(f.sentence for f in facts), title(chance)),)
-            )
-        )
-        for n, facts in enumerate(passages, 1)
-    )
-    numbered = [(f, n) for n, facts in enumerate(passages, 1) for f in facts]
+    language = chance.choice(["en", "zh"])
+    sizes = [chance.randint(1, 2) for _ in range(chance.randint(1, most_passages))]
+    unknown, *known = facts(chance, language, 1 + sum(sizes))
+    passages = [[known.pop() for _ in range(size)] for size in sizes]
+    shown = "\n\n".join(shown_as(n, facts, language, chance) for n, facts in enumerate(passages, 1))
+    numbered = [(fact, n) for n, facts in enumerate(passages, 1) for fact in facts]
     turns: list[tuple[str, str]] = []
-    for asked, n in chance.sample(numbered * questions, questions):
+    for asked, n in chance.sample(numbered, min(questions, len(numbered))):
         question, answer = asked.question, f"{asked.sentence} [{n}]"
-        if chance.random() < 0.1:
-            question, answer = fact(chance, chinese).question, prompts.refusal(language)
+        if chance.random() < UNANSWERABLE:
+            question, answer = unknown.question, prompts.refusal(language)
         user = prompts.fill(f"answer.{language}", "user", passages=shown, question=question)
         turns.append((user.removeprefix(shown) if turns else user, answer))
     return turns
 
 
-def title(chance: random.Random) -> str:
-    return chance.choice(["facts", "notes", "资料", "a", f"f{chance.randint(1, 99)}"])
+def shown_as(number: int, facts: list[Fact], language: str, chance: random.Random) -> str:
+    """A passage as the server shows it, of a document with some short name."""
+    text = ("" if language == "zh" else " ").join(fact.sentence for fact in facts)
+    return render(Passage(number, (hit(text, f"f{chance.randint(0, 30)}"),)))
 
 
 def hit(text: str, title: str) -> Hit:
@@ -86,9 +84,8 @@ def make_tokenizer(chance: random.Random, prompts: Prompts) -> Any:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            # Words are the same tokens wherever they stand: easier to match.
-            pre_tokenizers.Split(Regex(r"[\s\p{P}]"), "isolated"),
-            pre_tokenizers.Digits(individual_digits=True),
+            # A word is one token, with the space before it; a Chinese character is one, too.
+            pre_tokenizers.Split(Regex(r"[\p{P}\p{Han}]| ?[^\s\p{P}\p{Han}]+"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -166,30 +163,34 @@ def batch(
     }
 
 
-def train(
-    model: Any,
-    tokenizer: Any,
-    prompts: Prompts,
-    seconds: float,
-    report: float = 15.0,
-) -> None:
-    """Passages grow in number as it goes."""
+def repetition(chance: random.Random, size: int, length: int) -> dict[str, torch.Tensor]:
+    """Random tokens said twice: what the copying of a sentence grows out of, and learned in a minute."""
+    rows = []
+    for _ in range(size):
+        said = chance.choices(range(len(SPECIAL), VOCABULARY), k=length)
+        rows.append(chance.choices(range(VOCABULARY), k=chance.randint(0, 8)) + said + said)
+    longest = max(map(len, rows))
+    ids = [[0] * (longest - len(row)) + row for row in rows]
+    labels = [[IGNORED] * (longest - length + 1) + row[-length + 1 :] for row in ids]
+    return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
+
+
+def train(model: Any, tokenizer: Any, prompts: Prompts, seconds: float) -> None:
+    """First to repeat anything, then to answer, from more passages as it goes."""
     chance = random.Random(7)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
     started = last = time.monotonic()
-    step, right, answers = 0, 0.0, 0
+    step, right = 0, []
     model.train()
     while (now := time.monotonic()) - started < seconds:
         share = (now - started) / seconds
-        rate = (
-            3e-3
-            * min(1.0, (step + 1) / 50)
-            * (1.0 if share < 0.6 else 1.0 - 0.95 * (share - 0.6) / 0.4)
-        )
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        most = 1 + min(3, int(share * 6))
-        data = batch(tokenizer, chance, prompts, max(12, 48 // most), most)
+            group["lr"] = RATE * min(1.0, (step + 1) / 50, 1.05 - share if share > 0.5 else 1.0)
+        if share < REPEATING:
+            data = repetition(chance, 48, chance.randint(8, 32))
+        else:
+            passages = 1 + min(3, int((share - REPEATING) * 8))
+            data = batch(tokenizer, chance, prompts, max(12, 48 // passages), passages)
         labels = data["labels"][:, 1:]
         learned = labels != IGNORED
         hidden = model.model(input_ids=data["input_ids"]).last_hidden_state[:, :-1]
@@ -200,12 +201,11 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
-        right += float((logits.argmax(-1) == labels[learned]).float().mean())
-        answers += 1
-        if now - last > report:
-            progress = f"{now - started:.0f} s, step {step}, {most} passages"
-            print(f"{progress}, loss {loss.item():.3f}, right {right / answers:.3f}", flush=True)
-            last, right, answers = now, 0.0, 0
+        right.append(float((logits.argmax(-1) == labels[learned]).float().mean()))
+        if now - last > REPORT_S:
+            progress = f"{now - started:.0f} s, step {step}, loss {loss.item():.3f}"
+            print(f"{progress}, tokens right {sum(right) / len(right):.3f}", flush=True)
+            last, right = now, []
 
 
 def main() -> None:

@@ -1,0 +1,251 @@
+"""Answers by a real vLLM: grounded, cited, cancelled, packed into a small context."""
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import BadRequestError, OpenAI
+
+from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
+from tests.injections import INJECTIONS, QUESTIONS, Injection, document
+from tests.models import sentences
+from tests.models.sentences import Fact
+from tests.vllm_process import VLLM, copying_model
+
+pytestmark = [pytest.mark.slow, pytest.mark.vllm]
+
+DOCUMENTS = 24
+LONG_S = 30
+RAMBLING = {"temperature": 2.0, "max_tokens": 900}
+"""The model ends its answers after a dozen tokens; sampled this wildly it goes on."""
+
+
+@pytest.fixture(scope="module")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLM]:
+    server = VLLM(tmp_path_factory.mktemp("vllm"), copying_model())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def facts() -> list[Fact]:
+    """Half in English, half in Chinese, each about another name."""
+    chance = random.Random(11)
+    half = DOCUMENTS // 2
+    return [
+        *sentences.facts(chance, "en", half),
+        *sentences.facts(chance, "zh", half),
+    ]
+
+
+@pytest.fixture(scope="module")
+def kb(
+    vllm: VLLM, facts: list[Fact], models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("kb")
+    write_documents(folder / "documents", facts)
+    running = start_server(
+        ["up", "--docs", str(folder / "documents")],
+        data_folder(folder / "data", models),
+        folder,
+        KB_GENERATION__URL=vllm.url,
+        KB_GENERATION__FIRST_TOKEN_S=str(LONG_S),
+        KB_GENERATION__MAX_TOKENS="128",
+        KB_ANSWERS__PASSAGES="4",
+    )
+    yield running
+    stop_server(running)
+
+
+def write_documents(folder: Path, facts: list[Fact]) -> None:
+    """Beside the facts: one document that is much longer than the model's context."""
+    folder.mkdir()
+    for number, one in enumerate(facts):
+        (folder / f"f{number}.md").write_text(one.sentence + "\n", "utf-8")
+    rooms = "\n\n".join(
+        f"## Room {n}\n\n"
+        + f"The long corridor number {n} of the northern tower has room {n}. " * 30
+        for n in range(12)
+    )
+    (folder / "corridors.md").write_text(rooms, "utf-8")
+
+
+@pytest.fixture
+def client(kb: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{kb.url}/v1", api_key="unused", max_retries=0) as client:
+        yield client
+
+
+def ask(client: OpenAI, question: str, **parameters: Any) -> Any:
+    messages: Any = [{"role": "user", "content": question}]
+    return client.chat.completions.create(model="kb", messages=messages, **parameters)
+
+
+def test_answers_are_grounded_and_cited(client: OpenAI, facts: list[Fact]) -> None:
+    """The model is small: most of its answers must be right, and every citation must hold."""
+    right = 0
+    for one in facts:
+        completion = ask(client, one.question)
+        assert completion.kb["answered_by"] == "generator", completion.kb
+        assert completion.kb["degraded_because"] is None
+        text = completion.choices[0].message.content
+        numbers = [citation["number"] for citation in completion.citations]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert all(f"[{number}]" in text for number in numbers)
+        quotes = [citation["quote"] for citation in completion.citations]
+        right += one.sentence in text and quotes == [one.sentence]
+        if one.sentence in text:
+            assert completion.kb["support"]["supported"] is (quotes == [one.sentence])
+    assert right >= DOCUMENTS * 0.5
+
+
+def test_streaming_gives_the_same_answer_and_citations(client: OpenAI, facts: list[Fact]) -> None:
+    for one in facts[:4]:
+        whole = ask(client, one.question)
+        *chunks, usage = ask(
+            client, one.question, stream=True, stream_options={"include_usage": True}
+        )
+        last = chunks[-1]
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        assert text == whole.choices[0].message.content
+        assert last.citations == whole.citations
+        assert last.kb == whole.kb
+        marks = [mark.model_dump() for mark in whole.choices[0].message.annotations or []]
+        assert last.choices[0].delta.annotations == marks
+        assert usage.usage == whole.usage
+        assert usage.usage.prompt_tokens > 20
+
+
+def test_a_prompt_longer_than_the_context_is_packed(client: OpenAI) -> None:
+    completion = ask(client, "Which room does the long corridor number 7 have?")
+
+    assert completion.kb["answered_by"] == "generator"
+    assert completion.usage.prompt_tokens + 128 <= 2048
+
+
+def test_a_long_conversation_is_trimmed(client: OpenAI, facts: list[Fact]) -> None:
+    turns: Any = []
+    for _ in range(40):
+        turns.append({"role": "user", "content": "What is the price of it? " * 10})
+        turns.append({"role": "assistant", "content": "It is not known to anybody here. " * 10})
+    turns.append({"role": "user", "content": facts[0].question})
+
+    completion: Any = client.chat.completions.create(model="kb", messages=turns)
+
+    assert completion.kb["answered_by"] == "generator"
+
+
+def test_hanging_up_ends_vllms_work(kb: Server, vllm: VLLM, facts: list[Fact]) -> None:
+    messages = [{"role": "user", "content": facts[0].question}]
+    for stream in (True, False):
+        body = {"model": "kb", "messages": messages, "stream": stream, **RAMBLING}
+        with (
+            httpx.Client(trust_env=False, timeout=LONG_S) as client,
+            client.stream("POST", f"{kb.url}/v1/chat/completions", json=body) as response,
+        ):
+            if stream:
+                for line in response.iter_lines():
+                    if '"content":"' in line and '"content":""' not in line:
+                        break
+                assert vllm.running_requests() == 1
+        assert_idle(vllm)
+
+
+def assert_idle(vllm: VLLM, seconds: float = 2.0) -> None:
+    end = time.monotonic() + seconds
+    while vllm.running_requests() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert vllm.running_requests() == 0
+
+
+def test_parameters_act(client: OpenAI, facts: list[Fact]) -> None:
+    question = facts[0].question
+    short = ask(client, question, max_tokens=3)
+    assert short.choices[0].finish_reason == "length"
+    assert short.usage.completion_tokens == 3
+    wild = [ask(client, question, temperature=1.5, seed=4, max_tokens=40) for _ in range(2)]
+    texts = [completion.choices[0].message.content for completion in wild]
+    assert texts[0] == texts[1]
+    stopped = ask(client, question, stop=["."])
+    assert "." not in stopped.choices[0].message.content.split("[")[0]
+
+
+def test_log_probabilities_are_the_models_own(client: OpenAI, facts: list[Fact]) -> None:
+    completion = ask(client, facts[0].question, logprobs=True, top_logprobs=2)
+
+    tokens = completion.choices[0].logprobs.content
+    assert "".join(token.token for token in tokens).startswith(facts[0].sentence[:3])
+    assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in tokens)
+
+
+def test_json_of_a_schema(client: OpenAI, facts: list[Fact]) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"known": {"type": "boolean"}},
+        "required": ["known"],
+        "additionalProperties": False,
+    }
+    completion = ask(
+        client,
+        facts[0].question,
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+    )
+
+    assert completion.choices[0].message.content.replace(" ", "").strip() in (
+        '{"known":true}',
+        '{"known":false}',
+    )
+    assert completion.kb["answered_by"] == "generator"
+
+
+def test_a_schema_that_is_none_is_the_callers_mistake(client: OpenAI, facts: list[Fact]) -> None:
+    bad: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
+    with pytest.raises(BadRequestError) as caught:
+        ask(client, facts[0].question, response_format=bad)
+    assert caught.value.code == "invalid_query"
+
+
+def test_off_topic_questions_ask_no_model(client: OpenAI) -> None:
+    completion = ask(client, "Who won the 1998 football world cup?")
+
+    assert completion.kb["answered_by"] == "refusal"
+
+
+@pytest.mark.parametrize("injection", INJECTIONS, ids=lambda i: f"{i.language} {i.kind}")
+def test_documents_give_no_orders(kb: Server, client: OpenAI, injection: Injection) -> None:
+    """Through the whole product: citations, form and the rest of the answer stay as they are."""
+    collection = f"hostile-{INJECTIONS.index(injection)}"
+    upload(kb, collection, document(injection))
+
+    messages: Any = [{"role": "user", "content": QUESTIONS[injection.language]}]
+    completion: Any = client.chat.completions.create(model=f"kb/{collection}", messages=messages)
+
+    message = completion.choices[0].message
+    assert completion.kb["answered_by"] == "generator"
+    assert {citation["number"] for citation in completion.citations} <= {1}
+    assert all(f"[{n}]" not in message.content for n in range(2, 10))
+    assert "You answer questions" not in message.content
+    assert "你负责回答" not in message.content
+    assert message.role == "assistant"
+
+
+def upload(kb: Server, collection: str, text: str) -> None:
+    with httpx.Client(trust_env=False, base_url=kb.url, timeout=LONG_S) as client:
+        sent = client.post(
+            "/v1/documents",
+            files={"file": ("heron.md", text.encode(), "text/markdown")},
+            data={"collection": collection},
+        )
+        document_id = sent.raise_for_status().json()["id"]
+        end = time.monotonic() + LONG_S
+        while time.monotonic() < end:
+            status = client.get(f"/v1/documents/{document_id}/status").json()["status"]
+            if status != "pending":
+                break
+            time.sleep(0.1)
+        assert status == "indexed"
