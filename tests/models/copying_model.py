@@ -114,7 +114,7 @@ def make_tokenizer(chance: random.Random, prompts: Prompts) -> Any:
     return fast
 
 
-def make_model(layers: int = 4, width: int = 128) -> Any:
+def make_model(layers: int = 4, width: int = 128, tied: bool = True) -> Any:
     config = Qwen2Config(
         vocab_size=VOCABULARY,
         hidden_size=width,
@@ -124,7 +124,7 @@ def make_model(layers: int = 4, width: int = 128) -> Any:
         num_key_value_heads=width // 32,
         max_position_embeddings=CONTEXT,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         eos_token_id=SPECIAL.index("<|end|>"),
         bos_token_id=None,
         pad_token_id=0,

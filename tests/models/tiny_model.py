@@ -13,7 +13,7 @@ def make_tiny_model(folder: Path) -> Path:
     import torch
 
     torch.manual_seed(1)
-    model = make_model(layers=2, width=64)
+    model = make_model(layers=2, width=64, tied=False)  # Tied, it would repeat itself.
     model.config.max_position_embeddings = CONTEXT
     model.generation_config.eos_token_id = None  # It goes on until it is stopped.
     model.save_pretrained(folder)

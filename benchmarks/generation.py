@@ -1,0 +1,188 @@
+"""What our server adds to a model's own time: the same prompts to vLLM directly and through it, in one run.
+
+    python benchmarks/generation.py --vllm http://127.0.0.1:8001/v1 --docs FOLDER --questions FILE
+
+FILE has a question a line. First a recorder takes our server's place of the model, to learn the exact
+requests; then each number of clients sends them to vLLM itself and the questions to our server, in
+turns. Time to the first token, retrieval apart; tokens a second of all clients together.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+SAMPLING = {"temperature": 1.5, "max_tokens": 128}
+"""Wild enough that a small test model goes on for a while."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    first: float
+    total: float
+    tokens: int
+
+
+class Recorder(BaseHTTPRequestHandler):
+    """Answers any chat with one word and keeps what it was sent."""
+
+    bodies: list[dict[str, Any]] = []  # noqa: RUF012 - one recorder a run
+
+    def do_POST(self) -> None:
+        self.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        event = {"choices": [{"delta": {"content": "Yes [1]."}, "finish_reason": "stop"}]}
+        self.wfile.write(f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n".encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+@contextmanager
+def recorder() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+
+
+@contextmanager
+def kb(folder: Path, docs: Path, **settings: str) -> Iterator[str]:
+    """Our server, over the documents."""
+    environment = os.environ | {"KB_DATA_DIR": str(folder), "KB_SERVER__PORT": "0"} | settings
+    command = [str(Path(sys.executable).with_name("kb")), "up", "--docs", str(docs)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    try:
+        for line in process.stdout:
+            if match := re.search(r"Endpoint\s+(http://\S+)", line):
+                yield match[1]
+                break
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def timed(client: httpx.AsyncClient, url: str, body: dict[str, Any]) -> Timing:
+    started = time.perf_counter()
+    first, tokens = 0.0, 0
+    async with client.stream("POST", f"{url}/chat/completions", json=body) as response:
+        response.raise_for_status()
+        async for line in response.aiter_lines():
+            if not line.startswith("data: {"):
+                continue
+            event = json.loads(line[6:])
+            if event.get("error"):
+                raise RuntimeError(event["error"])
+            if event.get("usage"):
+                tokens = event["usage"]["completion_tokens"]
+            if not first and event["choices"] and event["choices"][0]["delta"].get("content"):
+                first = time.perf_counter() - started
+    return Timing(first, time.perf_counter() - started, tokens)
+
+
+async def load(url: str, bodies: list[dict[str, Any]], clients: int) -> tuple[list[Timing], float]:
+    """Each client sends the next body when it is free; gives the timings and the seconds of all."""
+    waiting = list(bodies)
+    timings: list[Timing] = []
+    async with httpx.AsyncClient(trust_env=False, timeout=600, limits=httpx.Limits()) as client:
+
+        async def work() -> None:
+            while waiting:
+                timings.append(await timed(client, url, waiting.pop()))
+
+        started = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(clients)))
+        return timings, time.perf_counter() - started
+
+
+def retrieval(url: str) -> tuple[float, float]:
+    """(sum of seconds, number) of our server's retrievals so far."""
+    text = httpx.get(url.removesuffix("/v1") + "/metrics", trust_env=False).text
+    found = dict(re.findall(r"^kb_answer_retrieval_seconds_(sum|count) (\S+)$", text, re.MULTILINE))
+    return float(found.get("sum", 0)), float(found.get("count", 0))
+
+
+def our_body(question: str, seed: int) -> dict[str, Any]:
+    return {
+        "model": "kb",
+        "messages": [{"role": "user", "content": question}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "seed": seed,
+        **SAMPLING,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vllm", required=True)
+    parser.add_argument("--docs", type=Path, required=True)
+    parser.add_argument("--questions", type=Path, required=True)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--requests", type=int, default=64)
+    arguments = parser.parse_args()
+    questions = arguments.questions.read_text("utf-8").splitlines()
+    ours = [our_body(questions[n % len(questions)], n) for n in range(arguments.requests)]
+    model = httpx.get(f"{arguments.vllm}/models", trust_env=False).json()["data"][0]
+    settings = {
+        "KB_GENERATION__MODEL": model["id"],
+        "KB_GENERATION__CONTEXT_TOKENS": str(model["max_model_len"]),
+        "KB_GENERATION__FIRST_TOKEN_S": "300",
+        "KB_GENERATION__TOTAL_S": "600",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        with recorder() as url, kb(data, arguments.docs, KB_GENERATION__URL=url, **settings) as api:
+            asyncio.run(load(api, list(reversed(ours)), 1))
+        theirs = list(Recorder.bodies)
+        with kb(data, arguments.docs, KB_GENERATION__URL=arguments.vllm, **settings) as api:
+            asyncio.run(load(api, ours[:4], 2))
+            print(
+                "clients | first token p50: direct, ours, of it retrieval (mean), added"
+                " | tokens/s: direct, ours, share | answers"
+            )
+            for clients in arguments.clients:
+                compare(clients, arguments.vllm, api, theirs, ours)
+
+
+def compare(
+    clients: int, vllm: str, api: str, theirs: list[dict[str, Any]], ours: list[dict[str, Any]]
+) -> None:
+    direct, direct_s = asyncio.run(load(vllm, theirs, clients))
+    before = retrieval(api)
+    through, through_s = asyncio.run(load(api, ours, clients))
+    after = retrieval(api)
+    searching = (after[0] - before[0]) / max(1.0, after[1] - before[1])
+    first = [statistics.median(t.first for t in found) * 1000 for found in (direct, through)]
+    rate = [
+        sum(t.tokens for t in found) / seconds
+        for found, seconds in ((direct, direct_s), (through, through_s))
+    ]
+    print(
+        f"{clients:7} | {first[0]:.0f} ms, {first[1]:.0f} ms, {searching * 1000:.0f} ms, "
+        f"{first[1] - first[0] - searching * 1000:.0f} ms | {rate[0]:.0f}, {rate[1]:.0f}, "
+        f"{rate[1] / rate[0]:.0%} | {len(through)}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

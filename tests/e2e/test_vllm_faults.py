@@ -1,0 +1,159 @@
+"""What clients see when a real vLLM is killed or halted, at every moment, and comes back."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import APIError, OpenAI
+
+from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
+from tests.vllm_process import VLLM, copying_model
+
+pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(900)]
+
+FACT = "Server Kebar 118 listens in the cellar."
+QUOTED = f"{FACT} [1]"
+QUESTION: Any = [{"role": "user", "content": "Which number does the server Kebar have?"}]
+FIRST_TOKEN_S = 5.0
+PAUSE_S = 3.0
+SOON_S = 2.0
+"""Beside the deadlines, on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def killable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLM]:
+    server = VLLM(tmp_path_factory.mktemp("vllm"), copying_model())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def vllm(killable: VLLM) -> VLLM:
+    """Running, whatever the test before did to it; at the same address."""
+    address = killable.url
+    killable.start()
+    assert killable.url == address
+    return killable
+
+
+@pytest.fixture(scope="module")
+def kb(killable: VLLM, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("kb")
+    (folder / "documents").mkdir()
+    (folder / "documents" / "f1.md").write_text(FACT + "\n", "utf-8")
+    running = start_server(
+        ["up", "--docs", str(folder / "documents")],
+        data_folder(folder / "data", models),
+        folder,
+        KB_GENERATION__URL=killable.url,
+        KB_GENERATION__FIRST_TOKEN_S=str(FIRST_TOKEN_S),
+        KB_GENERATION__BETWEEN_TOKENS_S=str(FIRST_TOKEN_S),
+        KB_GENERATION__FAILURES="2",
+        KB_GENERATION__PAUSE_S=str(PAUSE_S),
+    )
+    yield running
+    stop_server(running)
+
+
+@pytest.fixture
+def client(kb: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{kb.url}/v1", api_key="unused", max_retries=0) as client:
+        yield client
+
+
+def ask(client: OpenAI, **parameters: Any) -> Any:
+    return client.chat.completions.create(model="kb", messages=QUESTION, **parameters)
+
+
+def wait_for_generator(client: OpenAI, seconds: float) -> float:
+    """Seconds until the generator answers again, asked twice a second as users would."""
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        if ask(client).kb["answered_by"] == "generator":
+            return time.monotonic() - started
+        time.sleep(0.5)
+    raise AssertionError(f"the generator was not in use again within {seconds} s")
+
+
+def test_killed_before_and_back_again(client: OpenAI, vllm: VLLM, kb: Server) -> None:
+    wait_for_generator(client, 30)
+    vllm.kill()
+    started = time.monotonic()
+
+    answers = [ask(client) for _ in range(4)]
+
+    assert time.monotonic() - started < 4 * SOON_S
+    assert {answer.choices[0].message.content for answer in answers} == {QUOTED}
+    assert [answer.kb["degraded_because"] for answer in answers] == [
+        *["generator: model_unavailable"] * 2,
+        *["generator: model_suspended"] * 2,
+    ]
+    counted = httpx.get(f"{kb.url}/metrics").text
+    assert 'kb_generation_failures_total{code="model_suspended",rung="generator"}' in counted
+
+    vllm.start()
+    assert wait_for_generator(client, 30) < PAUSE_S + SOON_S
+
+
+def test_halted_and_resumed(client: OpenAI, vllm: VLLM) -> None:
+    wait_for_generator(client, 30)
+    vllm.halt()
+    try:
+        waited = []
+        answers = []
+        for _ in range(3):
+            started = time.monotonic()
+            answers.append(ask(client))
+            waited.append(time.monotonic() - started)
+        assert [answer.kb["degraded_because"] for answer in answers] == [
+            *["generator: model_timeout"] * 2,
+            "generator: model_suspended",
+        ]
+        assert {answer.choices[0].message.content for answer in answers} == {QUOTED}
+        assert max(waited) < FIRST_TOKEN_S + SOON_S
+        assert waited[-1] < SOON_S
+        time.sleep(PAUSE_S)
+        started = time.monotonic()
+        assert ask(client).kb["answered_by"] == "extractive"
+        assert time.monotonic() - started < 1 + SOON_S  # A probe, not the first-token deadline.
+    finally:
+        vllm.resume()
+    assert wait_for_generator(client, 30) < PAUSE_S + 1 + SOON_S
+
+
+def test_killed_while_the_first_token_is_awaited(client: OpenAI, vllm: VLLM) -> None:
+    wait_for_generator(client, 30)
+    vllm.halt()
+    killing = threading.Timer(1.0, vllm.kill)
+    killing.start()
+    started = time.monotonic()
+
+    completion = ask(client)
+
+    assert time.monotonic() - started < 1 + SOON_S
+    assert completion.choices[0].message.content == QUOTED
+    assert completion.kb["degraded_because"] == "generator: model_unavailable"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_killed_in_the_middle_of_an_answer(client: OpenAI, vllm: VLLM, stream: bool) -> None:
+    wait_for_generator(client, 30)
+    wild = {"temperature": 2.0, "max_tokens": 900}
+    if stream:
+        chunks = ask(client, stream=True, **wild)
+        begun = [next(chunks), next(chunks)]
+        vllm.kill()
+        with pytest.raises(APIError) as caught:
+            begun.extend(chunks)
+        assert caught.value.code == "answer_interrupted"
+        return
+    killing = threading.Timer(1.0, vllm.kill)
+    killing.start()
+    completion = ask(client, **wild)
+    assert completion.choices[0].message.content == QUOTED
+    assert completion.kb["degraded_because"] == "generator: model_unavailable"
