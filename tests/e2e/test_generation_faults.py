@@ -1,8 +1,5 @@
 """What clients see when the generator misbehaves: a real server process that does, and ours before it."""
 
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,10 +11,10 @@ import pytest
 from openai import APIError, OpenAI
 
 from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
+from tests.misbehaving import Misbehaving, misbehaving_server
 
 pytestmark = pytest.mark.slow
 
-MISBEHAVING = Path(__file__).parents[1] / "misbehaving_server.py"
 FACT = "The port of Heron is 5520."
 QUESTION: Any = [{"role": "user", "content": "What is the port of Heron?"}]
 FIRST_TOKEN_S = 1.0
@@ -25,49 +22,10 @@ SOON_S = 1.0
 """Beside the deadlines, on a busy machine."""
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
-
-
-class Misbehaving:
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._client = httpx.Client(trust_env=False, base_url=url)
-
-    def close(self) -> None:
-        self._client.close()
-
-    def mode(self, name: str) -> None:
-        self._client.post("/mode", content=name)
-
-    def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._client.get("/state").json()
-        return found
-
-    def wait_until_idle(self, seconds: float = 5.0) -> dict[str, Any]:
-        end = time.monotonic() + seconds
-        while (state := self.state())["under_way"] and time.monotonic() < end:
-            time.sleep(0.02)
-        return state
-
-
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Misbehaving]:
-    port = free_port()
-    process = subprocess.Popen([sys.executable, MISBEHAVING, str(port)])
-    found = Misbehaving(f"http://127.0.0.1:{port}")
-    for _ in range(200):
-        try:
-            found.state()
-            break
-        except httpx.HTTPError:
-            time.sleep(0.05)
-    yield found
-    found.close()
-    process.kill()
-    process.wait()
+    with misbehaving_server() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

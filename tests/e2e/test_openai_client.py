@@ -137,6 +137,17 @@ def test_embeddings(client: OpenAI) -> None:
         ({"messages": [{"role": "user", "content": "x"}], "n": 2}, "n"),
         ({"messages": [{"role": "user", "content": "x"}], "temperature": 9}, "temperature"),
         ({"messages": [{"role": "user", "content": "x"}], "tools": []}, "tools"),
+        # Without a generator nobody can do these.
+        ({"messages": [{"role": "user", "content": "x"}], "stop": ["."]}, None),
+        ({"messages": [{"role": "user", "content": "x"}], "logprobs": True}, None),
+        (
+            {
+                "messages": [{"role": "user", "content": "x"}],
+                "response_format": {"type": "json_object"},
+            },
+            None,
+        ),
+        ({"messages": [{"role": "user", "content": "x"}], "top_logprobs": 2}, None),
     ],
 )
 def test_bad_requests_are_400_in_openais_shape(
