@@ -44,6 +44,7 @@ def configure_logs(settings: LogSettings) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)  # It greets at every start.
     # It logs every request, and each failure that the index raises as an error of ours anyway.
     logging.getLogger("elastic_transport").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # As many, of the models' servers.
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -83,20 +83,22 @@ class OpenAICompatibleGenerator:
                 "POST", "chat/completions", content=orjson.dumps(body), headers=_JSON
             ) as response:
                 await self._check(response, sampling)
-                async for delta in self._deltas(response):
+                async for delta in self._deltas(response, sampling):
                     yield delta
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _deltas(self, response: httpx.Response) -> AsyncGenerator[ModelDelta, None]:
+    async def _deltas(
+        self, response: httpx.Response, sampling: Sampling
+    ) -> AsyncGenerator[ModelDelta, None]:
         splitter = ThinkingSplitter(self._begins_thinking)
         finished = False
         async for data in event_data(response.aiter_bytes()):
             if data == _DONE:
                 finished = True
                 break
-            delta = delta_of(data)
+            delta = delta_of(data, sampling)
             if delta is None:
                 continue
             finished |= delta.finish is not None

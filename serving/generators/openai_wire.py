@@ -39,15 +39,16 @@ def request_body(model: str, messages: Sequence[Message], sampling: Sampling) ->
     return {name: value for name, value in body.items() if value is not None}
 
 
-def delta_of(data: bytes) -> ModelDelta | None:
+def delta_of(data: bytes, sampling: Sampling) -> ModelDelta | None:
     """An event's part of the answer; None where it has nothing to say.
 
-    Raises ModelMisbehaved for what is no such event, and ModelUnavailable for an error in an event.
+    Raises ModelMisbehaved for what is no such event, and what `refusal` gives for an error in an event:
+    vLLM has answered 200 before it finds a mistake in a schema.
     """
     try:
         event = orjson.loads(data)
         if error := event.get("error"):
-            raise _error_in_stream(error)
+            raise _error_in_stream(error, data, sampling)
         usage = event.get("usage")
         choice = (event.get("choices") or [{}])[0]
         said = choice.get("delta") or {}
@@ -67,9 +68,11 @@ def delta_of(data: bytes) -> ModelDelta | None:
     return None if delta == ModelDelta() else delta
 
 
-def _error_in_stream(error: Any) -> ModelUnavailable:
-    message = str(error.get("message", "") if isinstance(error, Mapping) else error)
-    return ModelUnavailable(f"The model's server failed: {message[:_MESSAGE_SHOWN]}")
+def _error_in_stream(error: Any, data: bytes, sampling: Sampling) -> KBError:
+    code = error.get("code") if isinstance(error, Mapping) else None
+    if isinstance(code, int):
+        return refusal(code, data, sampling)
+    return ModelUnavailable(f"The model's server failed: {_message(data)}")
 
 
 def refusal(status: int, body: bytes, sampling: Sampling) -> KBError:

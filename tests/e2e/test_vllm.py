@@ -1,5 +1,6 @@
 """Answers by a real vLLM: grounded, cited, cancelled, packed into a small context."""
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from openai import BadRequestError, OpenAI
 
+from serving.citing import CitationFilter
 from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
 from tests.injections import INJECTIONS, QUESTIONS, Injection, document
 from tests.models import sentences
@@ -20,16 +22,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
 DOCUMENTS = 24
 LONG_S = 30
-RAMBLING = {"temperature": 2.0, "max_tokens": 900}
-"""The model ends its answers after a dozen tokens; sampled this wildly it goes on."""
+RAMBLING = {"frequency_penalty": -2.0, "presence_penalty": -2.0, "max_tokens": 900}
+"""The model ends its answers after a dozen tokens; rewarded for what it said before it goes on."""
 
 
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLM]:
-    server = VLLM(tmp_path_factory.mktemp("vllm"), copying_model())
+    """TEST_VLLM_FOLDER names the folder of one that runs already, and is left running."""
+    given = os.environ.get("TEST_VLLM_FOLDER")
+    server = VLLM(Path(given or tmp_path_factory.mktemp("vllm")), copying_model())
     server.start()
     yield server
-    server.stop()
+    if not given:
+        server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -179,27 +184,21 @@ def test_log_probabilities_are_the_models_own(client: OpenAI, facts: list[Fact])
     completion = ask(client, facts[0].question, logprobs=True, top_logprobs=2)
 
     tokens = completion.choices[0].logprobs.content
-    assert "".join(token.token for token in tokens).startswith(facts[0].sentence[:3])
+    checked = CitationFilter(passages=4)
+    said = checked.feed("".join(token.token for token in tokens)) + checked.finish()
+    assert said == completion.choices[0].message.content
     assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in tokens)
 
 
 def test_json_of_a_schema(client: OpenAI, facts: list[Fact]) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"known": {"type": "boolean"}},
-        "required": ["known"],
-        "additionalProperties": False,
-    }
+    schema = {"type": "string", "enum": ["known", "unknown"]}
     completion = ask(
         client,
         facts[0].question,
         response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
     )
 
-    assert completion.choices[0].message.content.replace(" ", "").strip() in (
-        '{"known":true}',
-        '{"known":false}',
-    )
+    assert completion.choices[0].message.content in ('"known"', '"unknown"')
     assert completion.kb["answered_by"] == "generator"
 
 

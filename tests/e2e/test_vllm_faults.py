@@ -143,7 +143,7 @@ def test_killed_while_the_first_token_is_awaited(client: OpenAI, vllm: VLLM) -> 
 @pytest.mark.parametrize("stream", [True, False])
 def test_killed_in_the_middle_of_an_answer(client: OpenAI, vllm: VLLM, stream: bool) -> None:
     wait_for_generator(client, 30)
-    wild = {"temperature": 2.0, "max_tokens": 900}
+    wild = {"frequency_penalty": -2.0, "presence_penalty": -2.0, "max_tokens": 900}
     if stream:
         chunks = ask(client, stream=True, **wild)
         begun = [next(chunks), next(chunks)]

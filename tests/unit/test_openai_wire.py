@@ -77,7 +77,7 @@ TOKEN = {"token": "a", "logprob": -0.1, "bytes": [97], "top_logprobs": []}
     ],
 )
 def test_events_are_read(event: object, delta: ModelDelta | None) -> None:
-    assert delta_of(orjson.dumps(event)) == delta
+    assert delta_of(orjson.dumps(event), OURS) == delta
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_events_are_read(event: object, delta: ModelDelta | None) -> None:
 )
 def test_garbage_is_said_to_be_garbage(data: bytes) -> None:
     with pytest.raises(ModelMisbehaved):
-        delta_of(data)
+        delta_of(data, OURS)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_garbage_is_said_to_be_garbage(data: bytes) -> None:
 )
 def test_an_error_in_the_stream_is_an_error(event: object) -> None:
     with pytest.raises(ModelUnavailable):
-        delta_of(orjson.dumps(event))
+        delta_of(orjson.dumps(event), OURS)
 
 
 CHOSEN = Sampling(response_format={"type": "json_schema"})
@@ -140,6 +140,15 @@ def test_a_prompt_too_long_is_ours() -> None:
     body = b'{"message": "This model\'s maximum context length is 2048 tokens."}'
 
     assert type(refusal(400, body, CHOSEN)) is ModelUnavailable
+
+
+def test_a_schema_refused_in_the_stream_is_the_callers_mistake() -> None:
+    data = orjson.dumps({"error": {"message": "Grammar error", "code": 400}})
+
+    with pytest.raises(InvalidQueryError, match="Grammar error"):
+        delta_of(data, CHOSEN)
+    with pytest.raises(ModelUnavailable):
+        delta_of(data, OURS)
 
 
 async def _chunks(*parts: bytes) -> AsyncIterator[bytes]:
