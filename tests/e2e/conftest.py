@@ -1,11 +1,13 @@
 """A real server process over the examples, and the `kb` command over a fresh data folder."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.grounded import grounded_server, made_up_facts
 from tests.e2e.kb_process import (
     KB,
     START_TIMEOUT_S,
@@ -16,6 +18,8 @@ from tests.e2e.kb_process import (
     start_server,
     stop_server,
 )
+from tests.models.sentences import Fact
+from tests.vllm_process import VLLM, copying_model
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +64,40 @@ def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[S
     running = start_server(["up"], data_folder(folder / "data", models), folder)
     yield running
     stop_server(running)
+
+
+@pytest.fixture(scope="session")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLM]:
+    """One for all tests, which may kill it: `alive` is it, running.
+
+    TEST_VLLM_FOLDER names the folder of one that runs already, and is left running.
+    """
+    given = os.environ.get("TEST_VLLM_FOLDER")
+    server = VLLM(Path(given or tmp_path_factory.mktemp("vllm")), copying_model())
+    server.start()
+    yield server
+    if not given:
+        server.stop()
+
+
+@pytest.fixture
+def alive(vllm: VLLM) -> VLLM:
+    """Running, whatever the test before did to it, at the same address."""
+    address = vllm.url
+    vllm.start()
+    assert vllm.url == address
+    return vllm
+
+
+@pytest.fixture(scope="session")
+def facts() -> list[Fact]:
+    return made_up_facts()
+
+
+@pytest.fixture(scope="session")
+def grounded(
+    vllm: VLLM, facts: list[Fact], models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """`kb up` over the facts, with vLLM as its generator."""
+    with grounded_server(vllm, facts, models, tmp_path_factory.mktemp("grounded")) as running:
+        yield running

@@ -1,10 +1,7 @@
 """Answers by a real vLLM: grounded, cited, cancelled, packed into a small context."""
 
-import os
-import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,77 +9,22 @@ import pytest
 from openai import BadRequestError, OpenAI
 
 from serving.citing import CitationFilter
-from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
+from tests.e2e.kb_process import Server
 from tests.injections import INJECTIONS, QUESTIONS, Injection, document
-from tests.models import sentences
 from tests.models.sentences import Fact
-from tests.vllm_process import VLLM, copying_model
+from tests.vllm_process import VLLM
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
-DOCUMENTS = 24
 LONG_S = 30
+LEAST_RIGHT = 0.5
 RAMBLING = {"frequency_penalty": -2.0, "presence_penalty": -2.0, "max_tokens": 900}
 """The model ends its answers after a dozen tokens; rewarded for what it said before it goes on."""
 
 
-@pytest.fixture(scope="module")
-def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLM]:
-    """TEST_VLLM_FOLDER names the folder of one that runs already, and is left running."""
-    given = os.environ.get("TEST_VLLM_FOLDER")
-    server = VLLM(Path(given or tmp_path_factory.mktemp("vllm")), copying_model())
-    server.start()
-    yield server
-    if not given:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def facts() -> list[Fact]:
-    """Half in English, half in Chinese, each about another name."""
-    chance = random.Random(11)
-    half = DOCUMENTS // 2
-    return [
-        *sentences.facts(chance, "en", half),
-        *sentences.facts(chance, "zh", half),
-    ]
-
-
-@pytest.fixture(scope="module")
-def kb(
-    vllm: VLLM, facts: list[Fact], models: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("kb")
-    write_documents(folder / "documents", facts)
-    running = start_server(
-        ["up", "--docs", str(folder / "documents")],
-        data_folder(folder / "data", models),
-        folder,
-        KB_GENERATION__URL=vllm.url,
-        KB_GENERATION__FIRST_TOKEN_S=str(LONG_S),
-        KB_GENERATION__MAX_TOKENS="128",
-        KB_ANSWERS__PASSAGES="4",
-    )
-    yield running
-    stop_server(running)
-
-
-def write_documents(folder: Path, facts: list[Fact]) -> None:
-    """Beside the facts: one document that is much longer than the model's context."""
-    folder.mkdir()
-    for number, one in enumerate(facts):
-        (folder / f"f{number}.md").write_text(one.sentence + "\n", "utf-8")
-    rooms = "\n\n".join(
-        f"## Room {n}\n\n"
-        + f"The long corridor number {n} of the northern tower has room {n}. " * 30
-        for n in range(12)
-    )
-    (folder / "corridors.md").write_text(rooms, "utf-8")
-
-
 @pytest.fixture
-def client(kb: Server) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{kb.url}/v1", api_key="unused", max_retries=0) as client:
+def client(grounded: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{grounded.url}/v1", api_key="unused", max_retries=0) as client:
         yield client
 
 
@@ -106,7 +48,7 @@ def test_answers_are_grounded_and_cited(client: OpenAI, facts: list[Fact]) -> No
         right += one.sentence in text and quotes == [one.sentence]
         if one.sentence in text:
             assert completion.kb["support"]["supported"] is (quotes == [one.sentence])
-    assert right >= DOCUMENTS * 0.5
+    assert right >= len(facts) * LEAST_RIGHT
 
 
 def test_streaming_gives_the_same_answer_and_citations(client: OpenAI, facts: list[Fact]) -> None:
@@ -145,20 +87,20 @@ def test_a_long_conversation_is_trimmed(client: OpenAI, facts: list[Fact]) -> No
     assert completion.kb["answered_by"] == "generator"
 
 
-def test_hanging_up_ends_vllms_work(kb: Server, vllm: VLLM, facts: list[Fact]) -> None:
+def test_hanging_up_ends_vllms_work(grounded: Server, alive: VLLM, facts: list[Fact]) -> None:
     messages = [{"role": "user", "content": facts[0].question}]
     for stream in (True, False):
         body = {"model": "kb", "messages": messages, "stream": stream, **RAMBLING}
         with (
             httpx.Client(trust_env=False, timeout=LONG_S) as client,
-            client.stream("POST", f"{kb.url}/v1/chat/completions", json=body) as response,
+            client.stream("POST", f"{grounded.url}/v1/chat/completions", json=body) as response,
         ):
             if stream:
                 for line in response.iter_lines():
                     if '"content":"' in line and '"content":""' not in line:
                         break
-                assert vllm.running_requests() == 1
-        assert_idle(vllm)
+                assert alive.running_requests() == 1
+        assert_idle(alive)
 
 
 def assert_idle(vllm: VLLM, seconds: float = 2.0) -> None:
@@ -216,10 +158,10 @@ def test_off_topic_questions_ask_no_model(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("injection", INJECTIONS, ids=lambda i: f"{i.language} {i.kind}")
-def test_documents_give_no_orders(kb: Server, client: OpenAI, injection: Injection) -> None:
+def test_documents_give_no_orders(grounded: Server, client: OpenAI, injection: Injection) -> None:
     """Through the whole product: citations, form and the rest of the answer stay as they are."""
     collection = f"hostile-{INJECTIONS.index(injection)}"
-    upload(kb, collection, document(injection))
+    upload(grounded, collection, document(injection))
 
     messages: Any = [{"role": "user", "content": QUESTIONS[injection.language]}]
     completion: Any = client.chat.completions.create(model=f"kb/{collection}", messages=messages)
@@ -233,8 +175,8 @@ def test_documents_give_no_orders(kb: Server, client: OpenAI, injection: Injecti
     assert message.role == "assistant"
 
 
-def upload(kb: Server, collection: str, text: str) -> None:
-    with httpx.Client(trust_env=False, base_url=kb.url, timeout=LONG_S) as client:
+def upload(grounded: Server, collection: str, text: str) -> None:
+    with httpx.Client(trust_env=False, base_url=grounded.url, timeout=LONG_S) as client:
         sent = client.post(
             "/v1/documents",
             files={"file": ("heron.md", text.encode(), "text/markdown")},

@@ -11,7 +11,7 @@ import pytest
 from openai import APIError, OpenAI
 
 from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
-from tests.vllm_process import VLLM, copying_model
+from tests.vllm_process import VLLM
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(900)]
 
@@ -25,24 +25,7 @@ SOON_S = 2.0
 
 
 @pytest.fixture(scope="module")
-def killable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLM]:
-    server = VLLM(tmp_path_factory.mktemp("vllm"), copying_model())
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def vllm(killable: VLLM) -> VLLM:
-    """Running, whatever the test before did to it; at the same address."""
-    address = killable.url
-    killable.start()
-    assert killable.url == address
-    return killable
-
-
-@pytest.fixture(scope="module")
-def kb(killable: VLLM, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def kb(vllm: VLLM, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("kb")
     (folder / "documents").mkdir()
     (folder / "documents" / "f1.md").write_text(FACT + "\n", "utf-8")
@@ -50,7 +33,7 @@ def kb(killable: VLLM, models: Path, tmp_path_factory: pytest.TempPathFactory) -
         ["up", "--docs", str(folder / "documents")],
         data_folder(folder / "data", models),
         folder,
-        KB_GENERATION__URL=killable.url,
+        KB_GENERATION__URL=vllm.url,
         KB_GENERATION__FIRST_TOKEN_S=str(FIRST_TOKEN_S),
         KB_GENERATION__BETWEEN_TOKENS_S=str(FIRST_TOKEN_S),
         KB_GENERATION__FAILURES="2",
@@ -80,9 +63,9 @@ def wait_for_generator(client: OpenAI, seconds: float) -> float:
     raise AssertionError(f"the generator was not in use again within {seconds} s")
 
 
-def test_killed_before_and_back_again(client: OpenAI, vllm: VLLM, kb: Server) -> None:
+def test_killed_before_and_back_again(client: OpenAI, alive: VLLM, kb: Server) -> None:
     wait_for_generator(client, 30)
-    vllm.kill()
+    alive.kill()
     started = time.monotonic()
 
     answers = [ask(client) for _ in range(4)]
@@ -96,13 +79,13 @@ def test_killed_before_and_back_again(client: OpenAI, vllm: VLLM, kb: Server) ->
     counted = httpx.get(f"{kb.url}/metrics").text
     assert 'kb_generation_failures_total{code="model_suspended",rung="generator"}' in counted
 
-    vllm.start()
+    alive.start()
     assert wait_for_generator(client, 30) < PAUSE_S + SOON_S
 
 
-def test_halted_and_resumed(client: OpenAI, vllm: VLLM) -> None:
+def test_halted_and_resumed(client: OpenAI, alive: VLLM) -> None:
     wait_for_generator(client, 30)
-    vllm.halt()
+    alive.halt()
     try:
         waited = []
         answers = []
@@ -122,14 +105,14 @@ def test_halted_and_resumed(client: OpenAI, vllm: VLLM) -> None:
         assert ask(client).kb["answered_by"] == "extractive"
         assert time.monotonic() - started < 1 + SOON_S  # A probe, not the first-token deadline.
     finally:
-        vllm.resume()
+        alive.resume()
     assert wait_for_generator(client, 30) < PAUSE_S + 1 + SOON_S
 
 
-def test_killed_while_the_first_token_is_awaited(client: OpenAI, vllm: VLLM) -> None:
+def test_killed_while_the_first_token_is_awaited(client: OpenAI, alive: VLLM) -> None:
     wait_for_generator(client, 30)
-    vllm.halt()
-    killing = threading.Timer(1.0, vllm.kill)
+    alive.halt()
+    killing = threading.Timer(1.0, alive.kill)
     killing.start()
     started = time.monotonic()
 
@@ -141,18 +124,18 @@ def test_killed_while_the_first_token_is_awaited(client: OpenAI, vllm: VLLM) -> 
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_killed_in_the_middle_of_an_answer(client: OpenAI, vllm: VLLM, stream: bool) -> None:
+def test_killed_in_the_middle_of_an_answer(client: OpenAI, alive: VLLM, stream: bool) -> None:
     wait_for_generator(client, 30)
     wild = {"frequency_penalty": -2.0, "presence_penalty": -2.0, "max_tokens": 900}
     if stream:
         chunks = ask(client, stream=True, **wild)
         begun = [next(chunks), next(chunks)]
-        vllm.kill()
+        alive.kill()
         with pytest.raises(APIError) as caught:
             begun.extend(chunks)
         assert caught.value.code == "answer_interrupted"
         return
-    killing = threading.Timer(1.0, vllm.kill)
+    killing = threading.Timer(1.0, alive.kill)
     killing.start()
     completion = ask(client, **wild)
     assert completion.choices[0].message.content == QUOTED
