@@ -1,6 +1,6 @@
 """Makes the model that the tests run vLLM with: a small Qwen2 that copies the sentence which answers.
 
-    python -m tests.models.copying_model FOLDER [--minutes 6]
+    python -m tests.models.copying_model FOLDER [--steps N]
 
 It is trained on our own prompts over made-up facts (`tests.models.sentences`) to repeat the sentence
 that the question asks for and to close it with the passage's number, or to say the refusal's sentence.
@@ -47,6 +47,7 @@ RATE = 3e-3
 REPEATING = 0.25
 """The share of the time in which it learns to repeat."""
 REPORT_S = 15
+STEPS = 1500
 
 
 def example(
@@ -175,15 +176,15 @@ def repetition(chance: random.Random, size: int, length: int) -> dict[str, torch
     return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
 
 
-def train(model: Any, tokenizer: Any, prompts: Prompts, seconds: float) -> None:
+def train(model: Any, tokenizer: Any, prompts: Prompts, steps: int) -> None:
     """First to repeat anything, then to answer, from more passages as it goes."""
     chance = random.Random(7)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
     started = last = time.monotonic()
-    step, right = 0, []
+    right: list[float] = []
     model.train()
-    while (now := time.monotonic()) - started < seconds:
-        share = (now - started) / seconds
+    for step in range(steps):
+        share = step / steps
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 50, 1.05 - share if share > 0.5 else 1.0)
         if share < REPEATING:
@@ -200,7 +201,7 @@ def train(model: Any, tokenizer: Any, prompts: Prompts, seconds: float) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        step += 1
+        now = time.monotonic()
         right.append(float((logits.argmax(-1) == labels[learned]).float().mean()))
         if now - last > REPORT_S:
             progress = f"{now - started:.0f} s, step {step}, loss {loss.item():.3f}"
@@ -211,16 +212,18 @@ def train(model: Any, tokenizer: Any, prompts: Prompts, seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=128)
     arguments = parser.parse_args()
     torch.manual_seed(7)
+    # On a busy machine two threads that wait for each other are ten times slower than one.
+    torch.set_num_threads(1)
     prompts = load_prompts()
     tokenizer = make_tokenizer(random.Random(1), prompts)
     model = make_model(arguments.layers, arguments.width)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million weights")
-    train(model, tokenizer, prompts, arguments.minutes * 60)
+    train(model, tokenizer, prompts, arguments.steps)
     model.save_pretrained(arguments.folder)
     tokenizer.save_pretrained(arguments.folder)
 
