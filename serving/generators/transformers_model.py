@@ -37,9 +37,10 @@ class LoadedModel:
         return int(getattr(self._model.config, "max_position_embeddings", 0) or _USUAL_CONTEXT)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [
-            len(ids) for ids in self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        ]
+        if not texts:
+            return []  # The tokenizer fails on none.
+        counted = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [len(ids) for ids in counted]
 
     def generate(
         self,
