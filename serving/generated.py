@@ -1,12 +1,12 @@
 """The rung of a language model: prompt, stream, checked citations."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from kb.errors import ModelMisbehaved
-from kb.generation import Message, Role, Sampling
+from kb.generation import ModelDelta
 from kb.ports import Generator
 from kb.settings import GenerationSettings
 from kb.types import Citation, Hit
@@ -14,27 +14,13 @@ from serving import citations
 from serving.citing import CitationFilter
 from serving.deadlines import timed, within
 from serving.events import Answer, Event, Finished, ReasoningDelta, Task, TextDelta
-from serving.passages import Passage, joined, pack
-from serving.prompting import Prompts, answer_messages, render
-from serving.question_words import language
+from serving.prompt_builder import Prompt, PromptBuilder
+from serving.prompting import Prompts
 from serving.refusal import Refusal, RefusalReason, says_no_answer
 from serving.support import best_span, check, statements
 
-_HISTORY_SHARE: Final = 4
-"""The conversation before may take this part (a fourth) of what the prompt may have."""
 _LONGEST_TOKEN: Final = 64
 """Characters: an answer of more than this many for each token it may have does not end by itself."""
-_TEMPLATE_TOKENS: Final = 12
-"""What a chat template puts around one message, at most: names of roles, marks, line ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    messages: list[Message]
-    passages: list[Passage]
-    sampling: Sampling
-    version: str
-    refusal: str
 
 
 class GeneratedRung:
@@ -53,7 +39,7 @@ class GeneratedRung:
         self.name = name
         self.honours = honours
         self._generator = generator
-        self._prompts = prompts
+        self._builder = PromptBuilder(generator, prompts, settings)
         self._settings = settings
 
     @property
@@ -70,96 +56,71 @@ class GeneratedRung:
         """As `Rung.stream`. Raises ModelTimeout when a token is late."""
         settings = self._settings
         prompt = await within(
-            self._prompt(task), settings.first_token_s, "It did not count the prompt's tokens."
+            self._builder.build(task), settings.first_token_s, "It did not count tokens in time."
         )
-        spoken = timed(
+        deltas = timed(
             self._generator.stream(prompt.messages, prompt.sampling),
             first_s=settings.first_token_s,
             between_s=settings.between_tokens_s,
             deadline=task.deadline,
         )
-        answer = Answer(
-            "", (), task.hits, self.name, None, None, task.question, model=self._generator.name
+        speech = _Speech(
+            prompt, task, Answer("", (), task.hits, self.name, None, None, task.question)
         )
-        checked = CitationFilter(len(prompt.passages))
-        shown: list[str] = []
-        room = _LONGEST_TOKEN * (prompt.sampling.max_tokens or self._settings.max_tokens)
-        async with aclosing(spoken) as pieces:
-            async for delta in pieces:
-                if delta.reasoning:
-                    answer = replace(answer, reasoning=answer.reasoning + delta.reasoning)
-                    yield ReasoningDelta(delta.reasoning)
-                text = delta.text if task.sampling.is_structured else checked.feed(delta.text)
-                shown.append(text)
-                room -= len(delta.text) + len(delta.reasoning)
-                if room < 0:
-                    raise ModelMisbehaved("The model goes on and on.")
-                if text or delta.logprobs:
-                    yield TextDelta(text, delta.logprobs)
-                answer = replace(
-                    answer,
-                    finish=delta.finish or answer.finish,
-                    usage=delta.usage or answer.usage,
-                    logprobs=answer.logprobs + delta.logprobs,
-                )
-        if rest := checked.finish():
-            shown.append(rest)
-            yield TextDelta(rest)
-        answer = replace(answer, text="".join(shown), prompt=prompt.version)
-        if not answer.text.strip():
+        async with aclosing(deltas):
+            async for delta in deltas:
+                for event in speech.events(delta):
+                    yield event
+        for event in speech.rest():
+            yield event
+        answer = replace(speech.answer, model=self._generator.name, prompt=prompt.version)
+        yield Finished(_complete(answer, task, prompt, speech.cited))
+
+
+class _Speech:
+    """What a model has said so far: its text with the citations made good, and all the rest."""
+
+    def __init__(self, prompt: Prompt, task: Task, answer: Answer) -> None:
+        self.answer = answer
+        self._filter = None if task.sampling.is_structured else CitationFilter(len(prompt.passages))
+        self._room = _LONGEST_TOKEN * (prompt.sampling.max_tokens or 0)
+
+    @property
+    def cited(self) -> Sequence[int]:
+        return self._filter.cited if self._filter else ()
+
+    def events(self, delta: ModelDelta) -> Iterator[Event]:
+        """Raises ModelMisbehaved where it goes on far beyond what it was allowed."""
+        self._room -= len(delta.text) + len(delta.reasoning)
+        if self._room < 0:
+            raise ModelMisbehaved("The model goes on and on.")
+        answer = self.answer
+        self.answer = replace(
+            answer,
+            reasoning=answer.reasoning + delta.reasoning,
+            finish=delta.finish or answer.finish,
+            usage=delta.usage or answer.usage,
+            logprobs=answer.logprobs + delta.logprobs,
+        )
+        if delta.reasoning:
+            yield ReasoningDelta(delta.reasoning)
+        text = self._filter.feed(delta.text) if self._filter else delta.text
+        yield from self._said(text, delta)
+
+    def rest(self) -> Iterator[Event]:
+        """What was held back. Raises ModelMisbehaved where nothing was said at all."""
+        if self._filter:
+            yield from self._said(self._filter.finish(), ModelDelta())
+        if not self.answer.text:
             raise ModelMisbehaved("The model said nothing.")
-        yield Finished(_complete(answer, task, prompt, checked.cited))
 
-    async def _prompt(self, task: Task) -> Prompt:
-        """Rules and question first, then as much of the conversation and of the passages as fits."""
-        spoken = language(task.asked)
-        context = await self._generator.context_tokens()
-        longest = min(task.sampling.max_tokens or self._settings.max_tokens, context // 2)
-        history = [Message(t.role, citations.without_markers(t.content)) for t in task.history]
-
-        def messages(passages: Sequence[Passage], before: Sequence[Message]) -> list[Message]:
-            return answer_messages(
-                self._prompts, spoken, task.question, passages, before, task.wishes
-            )
-
-        passages = joined(task.hits)
-        if _most_tokens(messages(passages, history)) > context - longest:
-            bare = messages([], [])
-            room = context - longest - await self._count(bare)
-            history = await self._recent(history, room // _HISTORY_SHARE)
-            room -= await self._count(history)
-            passages = await pack(task.hits, room, self._generator.count_tokens, render)
-        if not passages:
-            raise ModelMisbehaved(f"No passage fits into the model's {context} tokens.")
-        sampling = replace(task.sampling, max_tokens=longest)
-        if sampling.temperature is None:
-            sampling = replace(sampling, temperature=self._settings.temperature)
-        return Prompt(
-            messages(passages, history),
-            passages,
-            sampling,
-            self._prompts.version(spoken),
-            self._prompts.refusal(spoken),
-        )
-
-    async def _count(self, messages: Sequence[Message]) -> int:
-        counted = await self._generator.count_tokens([message.content for message in messages])
-        return sum(counted) + _TEMPLATE_TOKENS * (len(messages) + 1)
-
-    async def _recent(self, turns: Sequence[Message], budget: int) -> list[Message]:
-        """The last turns that fit, beginning with one of the user's."""
-        counted = await self._generator.count_tokens([turn.content for turn in turns])
-        start = len(turns)
-        while start and (budget := budget - counted[start - 1] - _TEMPLATE_TOKENS) >= 0:
-            start -= 1
-        while start < len(turns) and turns[start].role != Role.USER:
-            start += 1
-        return list(turns[start:])
-
-
-def _most_tokens(messages: Sequence[Message]) -> int:
-    """No tokenizer makes more tokens than there are bytes, so that most prompts need no counting."""
-    return sum(len(message.content.encode()) + _TEMPLATE_TOKENS for message in messages)
+    def _said(self, text: str, delta: ModelDelta) -> Iterator[Event]:
+        """White space before the first word is nothing said."""
+        if not self.answer.text:
+            text = text.lstrip()
+        self.answer = replace(self.answer, text=self.answer.text + text)
+        if text or delta.logprobs:
+            yield TextDelta(text, delta.logprobs)
 
 
 def _complete(answer: Answer, task: Task, prompt: Prompt, cited: Sequence[int]) -> Answer:

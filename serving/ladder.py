@@ -55,7 +55,7 @@ class Ladder:
             try:
                 async with aclosing(guarded.stream(task)) as events:
                     async for event in _collected(events) if whole else events:
-                        sent |= isinstance(event, TextDelta)
+                        sent |= isinstance(event, TextDelta) and bool(event.text)
                         yield _labelled(event, [f for f, at in failures.items() if at < place])
                 return
             except ModelUnavailable as error:

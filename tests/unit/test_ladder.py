@@ -114,8 +114,10 @@ async def test_without_a_word_said_the_next_rung_answers_and_says_why(
 ) -> None:
     fallback = ScriptedGenerator("It is 5520 [1].")
 
-    answer = await answered(ladder([ScriptedGenerator(*script)], [fallback]), whole=True)
+    *_, last = await events(ladder([ScriptedGenerator(*script)], [fallback]))
 
+    assert isinstance(last, Finished)
+    answer = last.answer
     assert (answer.text, answer.answered_by) == ("It is 5520 [1].", "fallback")
     assert answer.degraded_because == f"generator: {code}"
 
