@@ -19,8 +19,7 @@ import asyncio
 import fcntl
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +49,20 @@ class Turns:
     """The right to burn the machine, shared with whoever locks the same file."""
 
     def __init__(self, file: Path | None) -> None:
-        self._file = file
+        self._file = file.open("ab") if file else None
+        self._since = time.monotonic()
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        if self._file is None:
-            yield
-            return
-        with self._file.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def take(self) -> None:
+        if self._file:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._since = time.monotonic()
+
+    def pass_on(self) -> None:
+        """Lets others go first if this has had its time."""
+        if self._file and time.monotonic() - self._since > TURN_S:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            time.sleep(1)
+            self.take()
 
 
 def questions_of(sets: Sequence[EmbeddedSet]) -> list[IndexQuery]:
@@ -76,19 +79,16 @@ async def fill(
     """Seconds of writing, the making of chunks left out, and until the index has come to rest."""
     written = 0.0
     while start < stop:
-        with turns.turn():
-            ends = time.monotonic() + TURN_S
-            while start < stop and time.monotonic() < ends:
-                batch = list(corpus.documents(start, min(start + BATCH, stop)))
-                begun = time.perf_counter()
-                refused = await measured.index.replace(batch, refresh=False)
-                written += time.perf_counter() - begun
-                assert not refused, refused
-                start += BATCH
-    with turns.turn():
+        turns.pass_on()
+        batch = list(corpus.documents(start, min(start + BATCH, stop)))
         begun = time.perf_counter()
-        await measured.settle()
-        return {"written_s": written, "then at rest after, s": time.perf_counter() - begun}
+        refused = await measured.index.replace(batch, refresh=False)
+        written += time.perf_counter() - begun
+        assert not refused, refused
+        start += BATCH
+    begun = time.perf_counter()
+    await measured.settle()
+    return {"written_s": written, "then at rest after, s": time.perf_counter() - begun}
 
 
 async def one_by_one(measured: MeasuredIndex, queries: Sequence[IndexQuery]) -> Figures:
@@ -166,27 +166,27 @@ async def measure(
         filled = await fill(measured, corpus, start, size, turns)
         written = filled.pop("written_s")
         figures = {"written, chunks/s": (size - start) / written} | filled
-        with turns.turn():
-            await one_by_one(measured, queries[:50])
-            figures |= await one_by_one(measured, queries)
-            figures |= await at_once(measured, queries)
-            figures["recall@10"] = await recall(measured, corpus, size, queries)
-            figures |= await measured.sizes()
+        turns.pass_on()
+        await one_by_one(measured, queries[:50])
+        figures |= await one_by_one(measured, queries)
+        figures |= await at_once(measured, queries)
+        figures["recall@10"] = await recall(measured, corpus, size, queries)
+        figures |= await measured.sizes()
         start = size
         columns.append(figures)
-        Console(width=200).print(measured.kind, f"{size:,}", figures)
+        Console(width=200).print(time.strftime("%H:%M:%S"), measured.kind, f"{size:,}", figures)
     return columns
 
 
 async def main(options: argparse.Namespace) -> None:
     turns = Turns(options.lock)
+    turns.take()
     embedder = await open_embedder(load_settings())
-    with turns.turn():
-        sets = [
-            await embedded_set(folder, options.questions, embedder, options.kept)
-            for folder in options.sets
-        ]
-        corpus = GrownCorpus(sets, max(options.chunks))
+    sets = [
+        await embedded_set(folder, options.questions, embedder, options.kept)
+        for folder in options.sets
+    ]
+    corpus = GrownCorpus(sets, max(options.chunks))
     await embedder.close()
     queries = questions_of(sets)
     columns: dict[str, Figures] = {}

@@ -1,6 +1,7 @@
 """The indexes that are measured, and what each knows of its own size."""
 
 import asyncio
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
@@ -16,11 +17,11 @@ from kb.settings import IndexSettings
 from kb.types import IndexSchema
 from retrieval.elasticsearch_index import ElasticsearchIndex
 from retrieval.elasticsearch_store import ElasticsearchStore
-from retrieval.lance_index import LanceIndex
+from retrieval.lance_index import EXACT_ROWS, LanceIndex
 from retrieval.lance_store import LanceStore
 
 NAME = "kb-benchmark-1"
-PREFIX = "benchmark-"
+PREFIX = f"benchmark-{os.getpid()}-"
 SCHEMA = IndexSchema("benchmark", 384, 1, 1)
 MIB = 1 << 20
 
@@ -104,10 +105,10 @@ class MeasuredElasticsearch(MeasuredIndex):
 
 @asynccontextmanager
 async def opened(kind: str, url: str) -> AsyncIterator[MeasuredIndex]:
-    """An empty index: `lance`, or a kind of Elasticsearch's vector index."""
-    if kind == "lance":
+    """An empty index: `lance`, `lance, HNSW` (at any size), or a kind of Elasticsearch's vector index."""
+    if kind.startswith("lance"):
         with tempfile.TemporaryDirectory() as name:
-            store = LanceStore(Path(name))
+            store = LanceStore(Path(name), exact_rows=EXACT_ROWS if kind == "lance" else 0)
             yield MeasuredLance(kind, await store.create(NAME, SCHEMA), Path(name))
             await store.close()
         return
