@@ -1,178 +1,219 @@
-"""How fast the embedded index takes and finds chunks, side by side in one run.
+"""Both indexes as they grow: writing, hybrid search with a rights filter, recall, disk and memory.
 
-    python -m benchmarks.index [--rows 2000 20000] [--questions 30]
+    URL=$(deploy/elasticsearch/start /tmp/elasticsearch)
+    python -m benchmarks.index ../shared/data/{squad_v1_dev,cmrc2018_dev} --url $URL \\
+        [--kinds lance bbq_hnsw int8_hnsw] [--chunks 20000 200000] [--kept FOLDER] [--lock FILE]
 
-Chunks are of 100 words drawn by Zipf's law, vectors are random and 384 wide.
+Chunks are the sets' passages, repeated with changes (`benchmarks.grown_corpus`); questions are the sets'
+own; all vectors come from the real embedder or are mixtures of its own, which are kept in FOLDER. Asking
+brings 100 candidates a side, of which the asker may read half of all. Server and client share a machine.
+
+A *query* is the search of the index and the fusion, without the question's embedding. `took` is
+Elasticsearch's own time; `outside` is the rest of the search: its HTTP, the network and our client.
+Recall is the vector side's, against comparing all readable vectors. With a lock file, other work on the
+machine takes turns with this.
 """
 
 import argparse
 import asyncio
-import os
-import statistics
+import fcntl
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from kb import ids
-from kb.types import Access, Chunk, IndexedDocument, IndexQuery, IndexSchema
-from retrieval.lance_index import LanceIndex
-from retrieval.lance_store import LanceStore
+from benchmarks.embedded_sets import EmbeddedSet, embedded_set
+from benchmarks.grown_corpus import STAFF, GrownCorpus, number_of
+from benchmarks.measured_indexes import MeasuredIndex, opened
+from kb.settings import load_settings
+from kb.types import IndexQuery
+from retrieval.fusion import rank
+from retrieval.terms import question_terms
+from serving.bootstrap import open_embedder
 
-DIMENSIONS = 384
-CHUNKS_PER_DOCUMENT = 10
-SCHEMA = IndexSchema("benchmark", DIMENSIONS, 1, 1)
-RNG = np.random.default_rng(0)
-WORDS = np.array([f"word{number}x" for number in range(20_000)])
-WEIGHTS = 1 / np.arange(1, len(WORDS) + 1)
-WEIGHTS /= WEIGHTS.sum()
-LOOKUPS = ("10,000 hashes", "chunk ids", "count", "one document")
+CANDIDATES = 100
+BATCH = 1000
+"""Chunks of one write."""
+TURN_S = 300.0
+CLIENTS = 8
+KINDS = ("lance", "bbq_hnsw", "int8_hnsw")
 
-
-def document(name: str) -> IndexedDocument:
-    vectors = RNG.standard_normal((CHUNKS_PER_DOCUMENT, DIMENSIONS)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    chunks = []
-    for ordinal in range(CHUNKS_PER_DOCUMENT):
-        text = " ".join(RNG.choice(WORDS, 100, p=WEIGHTS))
-        digest = ids.text_hash(text)
-        chunk_id = ids.chunk_id(name, digest, 0)
-        chunks.append(Chunk(chunk_id, name, ordinal, "", (), None, 0, len(text), text, digest, 100))
-    groups = ("staff",) if RNG.random() < 0.5 else ("board",)
-    return IndexedDocument(name, f"file:///{name}", groups, "", tuple(chunks), vectors)
+Figures = dict[str, float]
 
 
-async def filled(folder: Path, rows: int) -> LanceIndex:
-    index = await LanceStore(folder).create("kb-benchmark-1", SCHEMA)
-    count = rows // CHUNKS_PER_DOCUMENT
-    for start in range(0, count, 100):
-        await index.replace([document(f"d{n}") for n in range(start, min(start + 100, count))])
-    return index
+class Turns:
+    """The right to burn the machine, shared with whoever locks the same file."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file.open("ab") if file else None
+        self._since = time.monotonic()
+
+    def take(self) -> None:
+        if self._file:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._since = time.monotonic()
+
+    def pass_on(self) -> None:
+        """Lets others go first if this has had its time."""
+        if self._file and time.monotonic() - self._since > TURN_S:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            time.sleep(1)
+            self.take()
 
 
-async def seconds(call: Callable[[], Awaitable[object]]) -> float:
+def questions_of(sets: Sequence[EmbeddedSet]) -> list[IndexQuery]:
+    return [
+        IndexQuery(vector, tuple(question_terms(question.text)), CANDIDATES, STAFF)
+        for made in sets
+        for question, vector in zip(made.questions, made.question_vectors, strict=True)
+    ]
+
+
+async def fill(
+    measured: MeasuredIndex, corpus: GrownCorpus, start: int, stop: int, turns: Turns
+) -> Figures:
+    """Seconds of writing, the making of chunks left out, and until the index has come to rest."""
+    written = 0.0
+    while start < stop:
+        turns.pass_on()
+        batch = list(corpus.documents(start, min(start + BATCH, stop)))
+        begun = time.perf_counter()
+        refused = await measured.index.replace(batch, refresh=False)
+        written += time.perf_counter() - begun
+        assert not refused, refused
+        start += BATCH
     begun = time.perf_counter()
-    await call()
-    return time.perf_counter() - begun
+    await measured.settle()
+    return {"written_s": written, "then at rest after, s": time.perf_counter() - begun}
 
 
-def questions(count: int) -> Iterator[IndexQuery]:
-    for _ in range(count):
-        vector = RNG.standard_normal(DIMENSIONS).astype(np.float32)
-        words = tuple(RNG.choice(WORDS[:5000], 8, replace=False))
-        yield IndexQuery(vector / np.linalg.norm(vector), words, 50)
+async def one_by_one(measured: MeasuredIndex, queries: Sequence[IndexQuery]) -> Figures:
+    searches, fusions = [], []
+    measured.took.clear()
+    for query in queries:
+        begun = time.perf_counter()
+        found = await measured.index.search(query)
+        searched = time.perf_counter()
+        rank(found, query.terms)
+        searches.append(1000 * (searched - begun))
+        fusions.append(1000 * (time.perf_counter() - searched))
+    whole = np.add(searches, fusions)
+    figures = percentiles("query", whole.tolist()) | {
+        "queries/s": 1000 / whole.mean(),
+        "of it fusion, ms p50": float(np.median(fusions)),
+    }
+    if measured.took:
+        outside = np.subtract(searches, measured.took)
+        figures["of it took, ms p50"] = float(np.median(measured.took))
+        figures["of it outside, ms p50"] = float(np.median(outside))
+    return figures
 
 
-async def searches(index: LanceIndex, count: int) -> dict[str, float]:
-    """Median milliseconds by kind of search."""
-    staff = Access(frozenset({"staff"}))
-    found: dict[str, list[float]] = {}
-    for query in questions(count):
-        vector, terms = query.vector, query.terms
-        kinds = {
-            "vector": IndexQuery(vector, (), 50),
-            "lexical": IndexQuery(None, terms, 50),
-            "hybrid": query,
-            "hybrid, half readable": IndexQuery(vector, terms, 50, staff),
-        }
-        for kind, asked in kinds.items():
-            found.setdefault(kind, []).append(await seconds(partial(index.search, asked)))
-    return {kind: 1000 * statistics.median(times) for kind, times in found.items()}
+async def at_once(measured: MeasuredIndex, queries: Sequence[IndexQuery]) -> Figures:
+    waiting = iter(queries)
+    taken: list[float] = []
+
+    async def client() -> None:
+        for query in waiting:
+            begun = time.perf_counter()
+            rank(await measured.index.search(query), query.terms)
+            taken.append(1000 * (time.perf_counter() - begun))
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    rate = len(queries) / (time.perf_counter() - begun)
+    return percentiles(f"{CLIENTS} clients", taken) | {f"{CLIENTS} clients, queries/s": rate}
 
 
-async def replacing(index: LanceIndex, rows: int) -> dict[int, float]:
-    """Rows a second by rows of one call: half new documents, half there already."""
-    rates = {}
-    for size in (10, 100, 1000):
-        taken, written = 0.0, 0
-        for turn in range(4):
-            first = int(RNG.integers(rows // CHUNKS_PER_DOCUMENT))
-            prefix = f"new{size}-{turn}-" if turn % 2 else "d"
-            batch = [document(f"{prefix}{first + n}") for n in range(size // CHUNKS_PER_DOCUMENT)]
-            taken += await seconds(partial(index.replace, batch))
-            written += size
-        rates[size] = written / taken
-    return rates
-
-
-async def lookups(index: LanceIndex) -> dict[str, float]:
-    known = [chunk.text_hash for chunk in await index.chunks("d0")]
-    hashes = [f"{n:032x}" for n in range(10_000 - len(known))] + known
-    calls: Sequence[Callable[[], Awaitable[object]]] = (
-        lambda: index.vectors(hashes),
-        index.contents,
-        index.count,
-        lambda: index.chunks("d1"),
-    )
+def percentiles(name: str, values: Sequence[float]) -> Figures:
     return {
-        name: 1000 * min([await seconds(call) for _ in range(3)])
-        for name, call in zip(LOOKUPS, calls, strict=True)
+        f"{name}, ms p50": float(np.percentile(values, 50)),
+        f"{name}, ms p99": float(np.percentile(values, 99)),
     }
 
 
-async def with_scalar_indexes(index: LanceIndex) -> None:
-    from lancedb.index import BTree
-
-    for column in ("id", "document_id", "text_hash"):
-        await index._table.create_index(column, config=BTree())
-
-
-async def fsync_cost(folder: Path) -> float:
-    """Milliseconds to fsync what one more write of 100 rows left."""
-    index = await LanceStore(folder).open("kb-benchmark-1", SCHEMA)
-    before = await asyncio.to_thread(everything, folder)
-    await index.replace([document(f"fsync{n}") for n in range(10)])
-    fresh = await asyncio.to_thread(everything, folder) - before
-    begun = time.perf_counter()
-    for path in fresh | {path.parent for path in fresh}:
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
-    return 1000 * (time.perf_counter() - begun)
+async def recall(
+    measured: MeasuredIndex, corpus: GrownCorpus, chunks: int, queries: Sequence[IndexQuery]
+) -> float:
+    """Share of the exact ten nearest that are among the ten nearest found."""
+    readable = np.flatnonzero(corpus.readable[:chunks])
+    vectors = corpus.vectors[:chunks][readable]
+    shares = []
+    for query in queries:
+        assert query.vector is not None
+        nearest = readable[np.argsort(vectors @ query.vector)[-10:]]
+        found = await measured.index.search(IndexQuery(query.vector, (), CANDIDATES, STAFF))
+        found.sort(key=lambda candidate: -(candidate.similarity or 0))
+        shares.append(len({number_of(c.chunk) for c in found[:10]} & set(nearest.tolist())) / 10)
+    return float(np.mean(shares))
 
 
-def everything(folder: Path) -> set[Path]:
-    return set(folder.rglob("*"))
+async def measure(
+    measured: MeasuredIndex,
+    corpus: GrownCorpus,
+    sizes: Sequence[int],
+    queries: Sequence[IndexQuery],
+    turns: Turns,
+) -> list[Figures]:
+    """The figures at each size, on the way up."""
+    columns: list[Figures] = []
+    start = 0
+    for size in sizes:
+        filled = await fill(measured, corpus, start, size, turns)
+        written = filled.pop("written_s")
+        figures = {"written, chunks/s": (size - start) / written} | filled
+        turns.pass_on()
+        await one_by_one(measured, queries[:50])
+        figures |= await one_by_one(measured, queries)
+        figures |= await at_once(measured, queries)
+        figures["recall@10"] = await recall(measured, corpus, size, queries)
+        figures |= await measured.sizes()
+        start = size
+        columns.append(figures)
+        Console(width=200).print(time.strftime("%H:%M:%S"), measured.kind, f"{size:,}", figures)
+    return columns
 
 
-async def measured(rows: int, count: int, *, scalar: bool) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as name:
-        index = await filled(Path(name), rows)
-        if scalar:
-            await with_scalar_indexes(index)
-        folded = await seconds(index.optimise)
-        found = {f"{kind}, ms": value for kind, value in (await searches(index, count)).items()}
-        found |= {f"{kind}, ms": value for kind, value in (await lookups(index)).items()}
-        rates = await replacing(index, rows)
-        found |= {f"replace {size} rows, rows/s": rate for size, rate in rates.items()}
-        unfolded = await searches(index, count)
-        found["hybrid, 4,440 rows not folded in, ms"] = unfolded["hybrid"]
-        found["optimise after the first fill, s"] = folded
-        found["optimise after 4,440 rows, s"] = await seconds(index.optimise)
-        found["fsync of one write, ms"] = await fsync_cost(Path(name))
-        return found
-
-
-async def main(rows: Sequence[int], count: int) -> None:
-    columns: dict[str, dict[str, float]] = {}
-    for size in rows:
-        for scalar in (False, True):
-            label = f"{size:,}, BTree" if scalar else f"{size:,}"
-            columns[label] = await measured(size, count, scalar=scalar)
+async def main(options: argparse.Namespace) -> None:
+    turns = Turns(options.lock)
+    turns.take()
+    embedder = await open_embedder(load_settings())
+    sets = [
+        await embedded_set(folder, options.questions, embedder, options.kept)
+        for folder in options.sets
+    ]
+    corpus = GrownCorpus(sets, max(options.chunks))
+    await embedder.close()
+    queries = questions_of(sets)
+    columns: dict[str, Figures] = {}
+    for kind in options.kinds:
+        async with opened(kind, options.url) as measured:
+            found = await measure(measured, corpus, options.chunks, queries, turns)
+            columns |= {
+                f"{kind} {size:,}": figures
+                for size, figures in zip(options.chunks, found, strict=True)
+            }
+    names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
     table = Table("", *columns)
-    for row in next(iter(columns.values())):
-        table.add_row(row, *(f"{column[row]:,.1f}" for column in columns.values()))
-    Console(width=110).print(table)
+    for name in names:
+        shown = (figures.get(name) for figures in columns.values())
+        table.add_row(name, *("" if value is None else f"{value:,.4g}" for value in shown))
+    Console(width=130).print(table)
 
 
 if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rows", type=int, nargs="+", default=[2_000, 20_000])
-    arguments.add_argument("--questions", type=int, default=30)
-    given = arguments.parse_args()
-    asyncio.run(main(given.rows, given.questions))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sets", type=Path, nargs="+")
+    parser.add_argument("--url", default="")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--chunks", type=int, nargs="+", default=[20_000, 200_000])
+    parser.add_argument("--questions", type=int, default=100, help="of each set")
+    parser.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "kb-vectors")
+    parser.add_argument("--lock", type=Path)
+    asyncio.run(main(parser.parse_args()))

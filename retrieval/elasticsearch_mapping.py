@@ -2,8 +2,9 @@
 
 A chunk is one document whose `_id` is the chunk's id. Terms are cut by `retrieval.terms` and split by
 the server at white space only. Of a vector there are two copies: `vector`, which the server searches
-(quantised in memory) and leaves out of `_source`, and `exact`, its float32 bytes in base64, from which
-vectors come back bit for bit and which gives candidates that only the terms found their true cosine.
+(quantised in memory), and `exact`, its float32 bytes in base64, from which vectors come back bit for bit
+and which gives candidates that only the terms found their true cosine. Neither is in `_source`, so a
+search has the server copy that as it is: picking fields out of it costs more than the few sent in vain.
 """
 
 import binascii
@@ -24,7 +25,6 @@ BBQ_LEAST_DIMENSIONS: Final = 64
 """Elasticsearch refuses bbq_hnsw for shorter vectors: one bit a dimension would tell too little."""
 
 CHUNK_FIELDS: Final = [name for name in mapping.CHUNK_COLUMNS if name != "id"]
-HIT_FIELDS: Final = [*CHUNK_FIELDS, "terms"]
 
 Hit = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ def index_body(schema: IndexSchema, settings: IndexSettings) -> dict[str, Any]:
         "mappings": {
             "dynamic": "strict",
             "_meta": {META: asdict(schema)},
-            "_source": {"excludes": ["vector"]},
+            "_source": {"excludes": ["vector", "exact"]},
             "properties": {
                 "document_id": _KEYWORD,
                 "uri": _TEXT,
@@ -76,7 +76,7 @@ def index_body(schema: IndexSchema, settings: IndexSettings) -> dict[str, Any]:
                     "similarity": "dot_product",
                     "index_options": vector_options(schema.dimensions, settings),
                 },
-                "exact": {"type": "binary"},
+                "exact": {"type": "binary", "store": True},
             },
         },
     }
@@ -147,8 +147,15 @@ def chunk_of(hit: Hit) -> Chunk:
 
 def vector_of(hit: Hit) -> Vector:
     """The vector as it was written, bit for bit."""
-    data = binascii.a2b_base64(hit["_source"]["exact"])
+    data = binascii.a2b_base64(exact_of(hit) or "")
     return np.frombuffer(data, np.dtype("<f4")).astype(np.float32, copy=False)
+
+
+def exact_of(hit: Hit) -> str | None:
+    """The vector in base64, where it was asked for. Older indexes hold it in `_source`."""
+    stored = hit.get("fields", {}).get("exact")
+    found: str | None = stored[0] if stored else hit["_source"].get("exact")
+    return found
 
 
 def candidates(
@@ -182,11 +189,15 @@ def similarities_of(
         return {}
     found = {hit["_id"]: mapping.cosine(2 * hit["_score"] - 1) for hit in dense}
     # Decoding is what costs here: not for hits whose score is their cosine already.
-    carrying = [hit for hit in dense if "exact" in hit["_source"]]
-    carrying += [hit for hit in lexical if hit["_id"] not in found]
+    carrying = [(hit["_id"], exact) for hit in dense if (exact := exact_of(hit))]
+    carrying += [
+        (hit["_id"], exact)
+        for hit in lexical
+        if hit["_id"] not in found and (exact := exact_of(hit))
+    ]
     if carrying:
-        data = b"".join([binascii.a2b_base64(hit["_source"]["exact"]) for hit in carrying])
+        data = b"".join([binascii.a2b_base64(exact) for _, exact in carrying])
         dots = np.frombuffer(data, np.dtype("<f4")).reshape(len(carrying), -1) @ vector
-        for hit, dot in zip(carrying, dots.tolist(), strict=True):
-            found[hit["_id"]] = mapping.cosine(dot)
+        for (chunk_id, _), dot in zip(carrying, dots.tolist(), strict=True):
+            found[chunk_id] = mapping.cosine(dot)
     return found

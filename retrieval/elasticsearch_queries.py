@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from kb.settings import IndexSettings
 from kb.types import Access, IndexQuery, Vector
-from retrieval.elasticsearch_mapping import CHUNK_FIELDS, HIT_FIELDS
+from retrieval.elasticsearch_mapping import CHUNK_FIELDS
 
 NUM_CANDIDATES_LIMIT: Final = 10_000
 """Most that Elasticsearch lets a vector search look at, and most hits of one request."""
@@ -18,6 +18,8 @@ ALL_IN_ORDER: Final = [{"_shard_doc": "asc"}]
 
 Body = dict[str, Any]
 
+WHOLE: Final[Body] = {"_source": True}
+WHOLE_WITH_VECTOR: Final[Body] = {"_source": True, "stored_fields": ["exact"]}
 
 # --- Search -------------------------------------------------------------------------------------
 
@@ -60,8 +62,8 @@ def dense(query: IndexQuery, vector: Vector, settings: IndexSettings) -> Body:
         knn["filter"] = filters
     if rescores(settings):
         knn["rescore_vector"] = {"oversample": settings.rescore_oversample}
-    fields = HIT_FIELDS if scores_are_exact(settings) else [*HIT_FIELDS, "exact"]
-    return {"knn": knn, "size": size, "_source": fields, "track_total_hits": False}
+    shown = WHOLE if scores_are_exact(settings) else WHOLE_WITH_VECTOR
+    return {"knn": knn, "size": size, "track_total_hits": False, **shown}
 
 
 def lexical(query: IndexQuery) -> Body:
@@ -70,8 +72,8 @@ def lexical(query: IndexQuery) -> Body:
     body: Body = {
         "query": {"bool": {"must": {"match": {"terms": {"query": text}}}}},
         "size": min(query.limit, NUM_CANDIDATES_LIMIT),
-        "_source": HIT_FIELDS if query.vector is None else [*HIT_FIELDS, "exact"],
         "track_total_hits": False,
+        **(WHOLE if query.vector is None else WHOLE_WITH_VECTOR),
     }
     if filters := restriction(query):
         body["query"]["bool"]["filter"] = filters
@@ -143,7 +145,9 @@ def vectors(text_hashes: Sequence[str]) -> Body:
         "query": {"bool": {"filter": [one_of("text_hash", text_hashes)]}},
         "collapse": {"field": "text_hash"},
         "size": len(text_hashes),
+        # Older indexes hold it there.
         "_source": ["text_hash", "exact"],
+        "stored_fields": ["exact"],
         "track_total_hits": False,
     }
 

@@ -153,7 +153,9 @@ class LanceIndex:
             return []
         search = self._table.query().nearest_to(query.vector).column("vector").distance_type("dot")
         # The exact search of a table without a vector index takes no notice of these two.
-        search = search.ef(max(SEARCH_EF, query.limit)).refine_factor(REFINE_FACTOR)
+        search = search.refine_factor(REFINE_FACTOR)
+        # It brings REFINE_FACTOR times the limit to be compared exactly, and Lance refuses a smaller ef.
+        search = search.ef(max(SEARCH_EF, query.limit * REFINE_FACTOR))
         # Lance prints a warning to stderr unless the score it adds is asked for.
         return await _rows(search, query, [*mapping.HIT_COLUMNS, "_distance"])
 

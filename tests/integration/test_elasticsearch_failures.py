@@ -13,13 +13,16 @@ import pytest
 from ingestion.progress import SyncProgress
 from kb.errors import ConfigError, IndexUnavailable
 from kb.ports import Embedder
-from kb.settings import IndexSettings, Settings
+from kb.settings import EmbedderSettings, IndexSettings, Settings
 from kb.types import DocumentStatus, IndexCount, IndexQuery, RunStatus
 from retrieval.elasticsearch_index import ElasticsearchIndex
 from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.embedders.hashing import HashingEmbedder
-from serving.bootstrap import open_services
+from retrieval.generations import CopyProgress
+from serving.bootstrap import Services, open_services
+from serving.reindexing import reindex
 from serving.repair import compare
+from serving.searching import bound_search
 from serving.sync import ingest_path
 from tests.conformance.indexed_documents import SCHEMA, document, unit
 from tests.conftest import start_elasticsearch, throw_away_elasticsearch
@@ -55,7 +58,7 @@ async def test_halted_killed_and_started_again(own_server: tuple[str, Path]) -> 
     os.kill(server, signal.SIGCONT)
     assert await _found_again(index) == 1
 
-    os.kill(server, signal.SIGKILL)
+    _kill(folder)
     await asyncio.sleep(1)
     with pytest.raises(IndexUnavailable, match="can't be reached"):
         await index.search(QUERY)
@@ -74,33 +77,82 @@ async def test_an_ingest_waits_for_a_killed_server_and_goes_on(
     own_server: tuple[str, Path], tmp_path: Path
 ) -> None:
     url, folder = own_server
-    documents = tmp_path / "documents"
-    documents.mkdir()
-    for number in range(400):
-        (documents / f"{number}.md").write_text(f"# Item {number}\n\nText of item {number}.")
-    index = IndexSettings(url=url, write_timeout_s=5)
-    settings = Settings(data_dir=tmp_path / "data", index=index)
-
-    async def hashing(settings: Settings) -> Embedder:
-        return HashingEmbedder(settings.data_dir / "models")
-
-    async with open_services(settings, hashing) as services:
+    documents = _documents(tmp_path, 400)
+    async with open_services(_settings(url, tmp_path), hashing) as services:
         progress = SyncProgress()
         ingest = asyncio.create_task(ingest_path(documents, "default", services, progress))
         while not progress.indexed:  # noqa: ASYNC110 - what is counted sets no event
             await asyncio.sleep(0.01)
-        os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+        _kill(folder)
         await asyncio.sleep(2)
         assert not ingest.done()
         (run,) = await services.catalog.runs(collection="default")
         assert run.status is RunStatus.RUNNING
         assert await asyncio.to_thread(start_elasticsearch, folder) == url
         await ingest
-        rows = await services.catalog.documents(collection="default", status=DocumentStatus.INDEXED)
-        assert len(rows) == 400
-        compared = await compare("default", services)
-        assert not compared.documents.documents
-        assert compared.alias_right
+        await _check_nothing_differs(services, 400)
+
+
+@pytest.mark.slow
+@pytest.mark.elasticsearch
+@pytest.mark.parametrize("model", ["", "other"], ids=["vectors copied", "embedded anew"])
+async def test_a_reindex_of_a_killed_server_is_gone_on_with(
+    own_server: tuple[str, Path], tmp_path: Path, model: str
+) -> None:
+    url, folder = own_server
+    documents = _documents(tmp_path, 600)
+    other = EmbedderSettings(kind="sentence-transformers", model=model) if model else None
+    async with open_services(_settings(url, tmp_path), hashing) as services:
+        await ingest_path(documents, "default", services, SyncProgress())
+        before = await services.live("default")
+        progress = CopyProgress()
+        reindexing = asyncio.create_task(reindex("default", services, progress, other))
+        while not progress.copied:  # noqa: ASYNC110 - what is counted sets no event
+            await asyncio.sleep(0.001)
+        _kill(folder)
+        with pytest.raises(IndexUnavailable, match="can't be reached"):
+            await reindexing
+        assert progress.copied < 600
+        assert (await services.catalog.live_generation("default")) == before.generation
+
+        assert await asyncio.to_thread(start_elasticsearch, folder) == url
+        await _check_nothing_differs(services, 600)
+        again = CopyProgress()
+        generation = await reindex("default", services, again, other)
+        assert generation.number == before.generation.number + 1, "the one begun, not another"
+        assert again.copied <= 600 - progress.copied, "what was acknowledged is kept"
+        await _check_nothing_differs(services, 600)
+        assert await bound_search(await services.live("default"), services.settings)("item 7")
+
+
+def _documents(folder: Path, count: int) -> Path:
+    documents = folder / "documents"
+    documents.mkdir()
+    for number in range(count):
+        (documents / f"{number}.md").write_text(f"# Item {number}\n\nText of item {number}.")
+    return documents
+
+
+def _settings(url: str, folder: Path) -> Settings:
+    index = IndexSettings(url=url, write_timeout_s=5)
+    return Settings(data_dir=folder / "data", index=index)
+
+
+async def hashing(settings: Settings) -> Embedder:
+    return HashingEmbedder(settings.data_dir / "models", 96 if settings.embedder.model else 64)
+
+
+def _kill(folder: Path) -> None:
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+
+
+async def _check_nothing_differs(services: Services, count: int) -> None:
+    """What `kb doctor` compares."""
+    rows = await services.catalog.documents(collection="default", status=DocumentStatus.INDEXED)
+    assert len(rows) == count
+    compared = await compare("default", services)
+    assert not compared.documents.documents
+    assert compared.alias_right
 
 
 async def _found_again(index: ElasticsearchIndex) -> int:

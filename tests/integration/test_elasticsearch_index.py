@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -152,6 +153,38 @@ async def test_the_top_ten_are_those_of_the_other_indexes(
         same += [len(set(best[0]) & set(other)) / 10 for other in best[1:]]
     assert sum(same) / len(same) >= 0.98
     await lance_store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bbq_hnsw", "int8_hnsw"])
+async def test_approximate_search_finds_what_the_exact_one_does(
+    elasticsearch_settings: IndexSettings, tmp_path: Path, kind: str
+) -> None:
+    """2,000 vectors as wide as the embedder's, in 200 clusters; LanceDB compares all. Its own index, too."""
+    rng = np.random.default_rng(5)
+    centres = rng.standard_normal((200, 384)).astype(np.float32)
+    vectors = np.repeat(centres, 10, axis=0) + rng.standard_normal((2000, 384)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    written = [
+        document(f"d{n}", [f"word{n % 97} word{n % 7}"], vectors[n : n + 1]) for n in range(2000)
+    ]
+    store = ElasticsearchStore(elasticsearch_settings.model_copy(update={"vector_index": kind}))
+    stores = [LanceStore(tmp_path / "exact"), LanceStore(tmp_path / "hnsw", exact_rows=1000), store]
+    indexes = [await each.create(NAME, IndexSchema("wide", 384, 1, 1)) for each in stores]
+    for each in indexes:
+        for start in range(0, 2000, 100):
+            await each.replace(written[start : start + 100], refresh=False)
+        await each.optimise()
+    for question_terms, least in ((("word3", "word5"), 0.98), ((), 0.95)):
+        same = []
+        for number in range(0, 2000, 50):
+            vector = vectors[number] + vectors[number + 1]
+            query = IndexQuery(vector / np.linalg.norm(vector), question_terms, 100)
+            exact, *others = [set(await _top_ten(each, query)) for each in indexes]
+            same.append([len(exact & other) / 10 for other in others])
+        assert min(np.mean(same, axis=0)) >= least, np.mean(same, axis=0)
+    for each in stores:
+        await each.close()
 
 
 async def _top_ten(index: ChunkIndex, query: IndexQuery) -> list[str]:

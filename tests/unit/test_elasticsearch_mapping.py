@@ -35,7 +35,7 @@ def test_an_index_takes_nothing_that_is_not_named_and_knows_its_schema() -> None
                     "chunker_version": 2,
                 }
             },
-            "_source": {"excludes": ["vector"]},
+            "_source": {"excludes": ["vector", "exact"]},
             "properties": {
                 "document_id": {"type": "keyword"},
                 "uri": text,
@@ -58,7 +58,7 @@ def test_an_index_takes_nothing_that_is_not_named_and_knows_its_schema() -> None
                     "similarity": "dot_product",
                     "index_options": {"type": "bbq_hnsw", "m": 16, "ef_construction": 200},
                 },
-                "exact": {"type": "binary"},
+                "exact": {"type": "binary", "store": True},
             },
         },
     }
@@ -118,10 +118,13 @@ def test_a_chunk_becomes_one_action() -> None:
     }
 
 
-def test_a_vector_comes_back_bit_for_bit() -> None:
+@pytest.mark.parametrize("stored", [True, False], ids=["stored field", "older index"])
+def test_a_vector_comes_back_bit_for_bit(stored: bool) -> None:
     written = document("d", ["x"])
     (action,) = mapping.actions("i", [written])
-    found = mapping.vector_of(action)
+    exact = action["_source"].pop("exact")
+    hit = {"fields": {"exact": [exact]}, "_source": {}} if stored else {"_source": {"exact": exact}}
+    found = mapping.vector_of(hit)
     np.testing.assert_array_equal(found, written.vectors[0])
     assert found.shape == (DIMENSIONS,)
 
@@ -129,10 +132,11 @@ def test_a_vector_comes_back_bit_for_bit() -> None:
 def _hit(name: str, score: float, vector: Any = None) -> dict[str, Any]:
     written = document(name, [name], None if vector is None else np.stack([vector]))
     (action,) = mapping.actions("i", [written])
-    source = {key: value for key, value in action["_source"].items() if key != "vector"}
-    if vector is None:
-        del source["exact"]
-    return {"_id": action["_id"], "_score": score, "_source": source}
+    source = action["_source"]
+    del source["vector"]
+    exact = source.pop("exact")
+    hit = {"_id": action["_id"], "_score": score, "_source": source}
+    return hit if vector is None else hit | {"fields": {"exact": [exact]}}
 
 
 def test_both_sides_join_and_each_candidate_has_its_cosine() -> None:

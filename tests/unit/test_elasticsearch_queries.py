@@ -12,20 +12,6 @@ from tests.conformance.indexed_documents import unit
 SETTINGS = IndexSettings()
 VECTOR = unit(1)
 HEADER = {"index": "kb-a-1", "allow_partial_search_results": False}
-FIELDS = [
-    "document_id",
-    "uri",
-    "ordinal",
-    "title",
-    "heading_path",
-    "page",
-    "start",
-    "end",
-    "text",
-    "text_hash",
-    "tokens",
-    "terms",
-]
 
 
 def test_one_request_asks_both_sides_with_the_same_filter() -> None:
@@ -47,8 +33,8 @@ def test_one_request_asks_both_sides_with_the_same_filter() -> None:
                 "rescore_vector": {"oversample": 3.0},
             },
             "size": 50,
-            "_source": FIELDS,
             "track_total_hits": False,
+            "_source": True,
         },
         HEADER,
         {
@@ -56,8 +42,9 @@ def test_one_request_asks_both_sides_with_the_same_filter() -> None:
                 "bool": {"must": {"match": {"terms": {"query": "port 9180"}}}, "filter": filters}
             },
             "size": 50,
-            "_source": [*FIELDS, "exact"],
             "track_total_hits": False,
+            "_source": True,
+            "stored_fields": ["exact"],
         },
     ]
 
@@ -67,7 +54,7 @@ def test_a_side_that_has_nothing_to_ask_is_left_out() -> None:
     lexical = queries.searches("i", IndexQuery(None, ("a",), 5), SETTINGS)
     assert ["knn" in line for line in dense] == [False, True]
     assert ["query" in line for line in lexical] == [False, True]
-    assert lexical[1]["_source"] == FIELDS, "without a query vector nobody needs the chunk's"
+    assert "stored_fields" not in lexical[1], "without a query vector nobody needs the chunk's"
     assert queries.searches("i", IndexQuery(None, (), 5), SETTINGS) == []
     assert queries.searches("i", IndexQuery(VECTOR, ("a",), 0), SETTINGS) == []
 
@@ -92,7 +79,7 @@ def test_quantised_scores_are_made_exact_by_the_server_or_by_us(
 ) -> None:
     _, body = queries.searches("i", IndexQuery(VECTOR, (), 5), IndexSettings(**settings))
     assert ("rescore_vector" in body["knn"]) is rescored
-    assert ("exact" in body["_source"]) is brings_vectors
+    assert ("stored_fields" in body) is brings_vectors
 
 
 def test_no_fewer_candidates_are_looked_at_than_wanted() -> None:
@@ -138,6 +125,7 @@ def test_vectors_come_once_a_text() -> None:
         "collapse": {"field": "text_hash"},
         "size": 2,
         "_source": ["text_hash", "exact"],
+        "stored_fields": ["exact"],
         "track_total_hits": False,
     }
 
