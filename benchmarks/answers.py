@@ -26,10 +26,10 @@ from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
 from retrieval.evaluate import answer_f1, auc
 from retrieval.memory_index import MemoryIndex
 from retrieval.search import search
-from serving.answer import Message, answer
-from serving.extractive import Extract, Quote, find_quotes
+from serving.answering.answer import Message, answer
+from serving.answering.extractive import Extract, Quote, find_quotes
+from serving.answering.refusal import reason_to_refuse, strength
 from serving.question_sets import Passage, Question, load_question_set
-from serving.refusal import reason_to_refuse, strength
 
 DIALOGUES = Path(__file__).parent.parent / "tests" / "unit" / "dialogues.json"
 SETTINGS = AnswerSettings()

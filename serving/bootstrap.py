@@ -29,14 +29,14 @@ from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
 from retrieval.lance_store import LanceStore
 from retrieval.mapping import MAPPING_VERSION
-from serving.answer import Answering, quoting_steps
-from serving.breaker import Breaker
-from serving.generated import GeneratedRung
+from serving.answering.answer import Answering, quoting_steps
+from serving.answering.breaker import Breaker
+from serving.answering.generated import GeneratedRung
+from serving.answering.ladder import Guarded, Ladder
+from serving.answering.prompting import load_prompts
+from serving.answering.rewriting import Rewriter
 from serving.generators.openai_compatible import OpenAICompatibleGenerator
 from serving.generators.transformers_generator import TransformersGenerator
-from serving.ladder import Guarded, Ladder
-from serving.prompting import load_prompts
-from serving.rewriting import Rewriter
 
 DEFAULT_COLLECTION = "default"
 

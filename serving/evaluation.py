@@ -17,9 +17,9 @@ from kb.types import Candidate
 from retrieval.evaluate import answer_f1, auc, exact_match, ranking_metrics
 from retrieval.fusion import Mode
 from retrieval.search import find_candidates, hits
-from serving.answer import Answer, Message, answer
+from serving.answering.answer import Answer, Message, answer
+from serving.answering.citations import markers
 from serving.bootstrap import Services, open_services
-from serving.citations import markers
 from serving.question_sets import Question, QuestionSet
 from serving.searching import bound_search
 from serving.sync import ingest_path

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from kb.errors import KBError
 from kb.types import Collection
+from serving.answering.deadlines import within
+from serving.answering.generated import GeneratedRung
 from serving.bootstrap import Services
-from serving.deadlines import within
-from serving.generated import GeneratedRung
 from serving.repair import compare
 
 _PATIENCE_S = 60.0

@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from kb.types import Hit
-from serving.answer import Answer, Message, answer
+from serving.answering.answer import Answer, Message, answer
 from serving.bootstrap import DEFAULT_COLLECTION, Services
 from serving.cli.output import CollectionOption, JsonOption, console, print_json, print_table
 from serving.cli.running import run

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from openai import BadRequestError, OpenAI
 
-from serving.citing import CitationFilter
+from serving.answering.citing import CitationFilter
 from tests.e2e.kb_process import Server
 from tests.injections import INJECTIONS, QUESTIONS, Injection, document
 from tests.models.sentences import Fact

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kb.errors import IndexMisconfigured, IndexSchemaMismatch, IndexUnavailable, NotFoundError
-from kb.ports import ChunkIndex
+from kb.ports import ChunkIndex, IndexStore
 from kb.settings import IndexSettings
 from kb.types import Access, IndexCount, IndexedDocument, IndexQuery, IndexSchema
 from retrieval import elasticsearch_index
@@ -169,7 +169,11 @@ async def test_approximate_search_finds_what_the_exact_one_does(
         document(f"d{n}", [f"word{n % 97} word{n % 7}"], vectors[n : n + 1]) for n in range(2000)
     ]
     store = ElasticsearchStore(elasticsearch_settings.model_copy(update={"vector_index": kind}))
-    stores = [LanceStore(tmp_path / "exact"), LanceStore(tmp_path / "hnsw", exact_rows=1000), store]
+    stores: list[IndexStore] = [
+        LanceStore(tmp_path / "exact"),
+        LanceStore(tmp_path / "hnsw", exact_rows=1000),
+        store,
+    ]
     indexes = [await each.create(NAME, IndexSchema("wide", 384, 1, 1)) for each in stores]
     for each in indexes:
         for start in range(0, 2000, 100):
@@ -183,8 +187,8 @@ async def test_approximate_search_finds_what_the_exact_one_does(
             exact, *others = [set(await _top_ten(each, query)) for each in indexes]
             same.append([len(exact & other) / 10 for other in others])
         assert min(np.mean(same, axis=0)) >= least, np.mean(same, axis=0)
-    for each in stores:
-        await each.close()
+    for opened in stores:
+        await opened.close()
 
 
 async def _top_ten(index: ChunkIndex, query: IndexQuery) -> list[str]:

@@ -20,8 +20,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from kb.types import Chunk, Hit
-from serving.passages import Passage
-from serving.prompting import Prompts, load_prompts, render
+from serving.answering.passages import Passage
+from serving.answering.prompting import Prompts, load_prompts, render
 from tests.models.sentences import Fact, facts
 
 VOCABULARY = 1536

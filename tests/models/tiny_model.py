@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from serving.prompting import load_prompts
+from serving.answering.prompting import load_prompts
 from tests.models.copying_model import make_model, make_tokenizer
 
 CONTEXT = 512

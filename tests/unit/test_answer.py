@@ -9,9 +9,9 @@ from kb.errors import IndexUnavailable
 from kb.settings import AnswerSettings
 from kb.types import Chunk, Hit
 from retrieval.embedders.hashing import HashingEmbedder
-from serving.answer import Answer, Message, answer, quoting
-from serving.citations import markers
-from serving.rungs import deltas
+from serving.answering.answer import Answer, Message, answer, quoting
+from serving.answering.citations import markers
+from serving.answering.rungs import deltas
 
 OFFSET = 1000
 """Where the chunks begin in their parsed documents."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.sentences import PieceKind, pieces, split_sentences
+from serving.answering.sentences import PieceKind, pieces, split_sentences
 
 
 def sentences(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from kb.errors import ModelSuspended, ModelUnavailable
-from serving.breaker import Breaker
+from serving.answering.breaker import Breaker
 
 
 class Clock:

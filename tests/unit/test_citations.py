@@ -1,7 +1,7 @@
 import pytest
 
 from kb.types import Chunk, Hit
-from serving.citations import cite, escape_markers, markers
+from serving.answering.citations import cite, escape_markers, markers
 
 TEXT = "Brindle listens on port 7410 [3]. It is fast."
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from serving.citing import CitationFilter
+from serving.answering.citing import CitationFilter
 
 MODEL_TEXTS = [
     ("Heron listens on 5520. [1]", "Heron listens on 5520. [1]", [1]),

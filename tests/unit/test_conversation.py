@@ -9,7 +9,7 @@ import pytest
 
 from kb.errors import InvalidQueryError
 from kb.generation import Message
-from serving.conversation import is_small_talk, last_question, leans_on_context
+from serving.answering.conversation import is_small_talk, last_question, leans_on_context
 
 DIALOGUES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "dialogues.json").read_text(encoding="utf-8")

@@ -14,13 +14,13 @@ from kb.errors import (
 from kb.generation import ModelDelta, Sampling
 from kb.settings import GenerationSettings
 from kb.types import Chunk, Hit
-from serving.answer import quoting_steps
-from serving.breaker import Breaker
-from serving.events import Answer, Event, Finished, ReasoningDelta, Task, TextDelta
-from serving.extractive import Evidence, Extract, Quote
-from serving.generated import GeneratedRung
-from serving.ladder import Guarded, Ladder
-from serving.prompting import load_prompts
+from serving.answering.answer import quoting_steps
+from serving.answering.breaker import Breaker
+from serving.answering.events import Answer, Event, Finished, ReasoningDelta, Task, TextDelta
+from serving.answering.extractive import Evidence, Extract, Quote
+from serving.answering.generated import GeneratedRung
+from serving.answering.ladder import Guarded, Ladder
+from serving.answering.prompting import load_prompts
 from tests.scripted import ScriptedGenerator
 
 GONE = ModelUnavailable("gone")

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from kb.types import Chunk, Hit
-from serving.passages import Passage, joined, pack
-from serving.prompting import render
+from serving.answering.passages import Passage, joined, pack
+from serving.answering.prompting import render
 
 
 def hit(document: str, ordinal: int, text: str, headings: tuple[str, ...] = ()) -> Hit:

@@ -7,8 +7,14 @@ import pytest
 from kb.errors import ConfigError
 from kb.generation import Message
 from kb.types import Chunk, Hit
-from serving.passages import Passage
-from serving.prompting import answer_messages, as_data, load_prompts, render, rewrite_messages
+from serving.answering.passages import Passage
+from serving.answering.prompting import (
+    answer_messages,
+    as_data,
+    load_prompts,
+    render,
+    rewrite_messages,
+)
 from tests.injections import INJECTIONS, QUESTIONS, Injection, document
 
 PROMPTS = load_prompts()
@@ -97,7 +103,11 @@ def test_the_prompt_for_rewriting() -> None:
 
 
 def test_a_file_replaces_a_prompt_and_is_told_by_its_version(tmp_path: Path) -> None:
-    own = Path("serving/prompts/answer.en.txt").read_text("utf-8").replace("briefly", "at length")
+    own = (
+        Path("serving/answering/prompts/answer.en.txt")
+        .read_text("utf-8")
+        .replace("briefly", "at length")
+    )
     (tmp_path / "answer.en.txt").write_text(own, "utf-8")
 
     prompts = load_prompts(tmp_path)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from serving.extractive import Evidence
-from serving.refusal import (
+from serving.answering.extractive import Evidence
+from serving.answering.refusal import (
     LEAST_STRENGTH,
     LEAST_STRENGTH_ACROSS,
     RELATED_COVERAGE,

@@ -7,11 +7,11 @@ from kb.generation import Message
 from kb.settings import AnswerSettings
 from kb.types import Hit
 from retrieval.embedders.hashing import HashingEmbedder
-from serving.answer import Answering, answer, quoting_steps
-from serving.breaker import Breaker
-from serving.ladder import Ladder
-from serving.prompting import load_prompts
-from serving.rewriting import Rewriter, usable
+from serving.answering.answer import Answering, answer, quoting_steps
+from serving.answering.breaker import Breaker
+from serving.answering.ladder import Ladder
+from serving.answering.prompting import load_prompts
+from serving.answering.rewriting import Rewriter, usable
 from tests.scripted import ScriptedGenerator
 from tests.unit.test_answer import HERON, Searched, embedder  # noqa: F401
 

@@ -3,8 +3,8 @@
 import pytest
 
 from kb.types import Chunk, Hit
-from serving import citations
-from serving.support import best_span, check, compare, numbers_in, statements
+from serving.answering import citations
+from serving.answering.support import best_span, check, compare, numbers_in, statements
 
 
 def hit(text: str, title: str = "Heron") -> Hit:

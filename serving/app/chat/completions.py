@@ -13,9 +13,9 @@ import structlog
 from kb.errors import KBError
 from kb.generation import Message
 from kb.ports import Embedder
+from serving.answering.events import Answer, Event, Finished, ReasoningDelta, TextDelta
 from serving.app.chat.protocol import annotations, evidence
 from serving.app.errors import error_body, status_of
-from serving.events import Answer, Event, Finished, ReasoningDelta, TextDelta
 
 log = structlog.get_logger(__name__)
 

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from kb.errors import InvalidQueryError
 from kb.generation import Message, Sampling
 from kb.types import Citation
-from serving.citations import markers
-from serving.events import Answer
-from serving.support import Support
+from serving.answering.citations import markers
+from serving.answering.events import Answer
+from serving.answering.support import Support
 
 
 class TextPart(BaseModel):

@@ -6,12 +6,12 @@ from contextlib import aclosing
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from serving.answer import answer_events
+from serving.answering.answer import answer_events
+from serving.answering.events import Answer, Event, Finished
 from serving.app.chat.completions import Completion
 from serving.app.chat.protocol import ChatRequest
 from serving.app.dependencies import AccessDep, ServicesDep, collection_of
 from serving.app.hang_up import unless_gone
-from serving.events import Answer, Event, Finished
 from serving.searching import bound_search
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])

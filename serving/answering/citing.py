@@ -5,7 +5,7 @@ from typing import Final
 
 import regex
 
-from serving import citations
+from serving.answering import citations
 
 _MOST_NUMBERS: Final = 12
 # [1], 【1】, [1, 2], [1-3], [passage 1]; with the space before it, which goes where nothing is left.

@@ -13,7 +13,7 @@ import regex
 
 from kb.errors import InvalidQueryError
 from kb.generation import Message, Role
-from serving.question_words import content_terms
+from serving.answering.question_words import content_terms
 
 # The signs of a follow-up. Each pattern is a fact about English or Chinese.
 _LEAD: Final = regex.compile(

@@ -8,9 +8,9 @@ import structlog
 
 from kb.errors import AnswerInterrupted, InvalidQueryError, ModelUnavailable
 from serving import metrics
-from serving.breaker import Breaker
-from serving.deadlines import PROBE_S, within
-from serving.events import Event, Finished, Rung, Task, TextDelta
+from serving.answering.breaker import Breaker
+from serving.answering.deadlines import PROBE_S, within
+from serving.answering.events import Event, Finished, Rung, Task, TextDelta
 
 log = structlog.get_logger(__name__)
 

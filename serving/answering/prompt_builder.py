@@ -8,11 +8,11 @@ from kb.errors import ModelMisbehaved
 from kb.generation import Message, Role, Sampling
 from kb.ports import Generator
 from kb.settings import GenerationSettings
-from serving import citations
-from serving.events import Task
-from serving.passages import Passage, joined, pack
-from serving.prompting import Prompts, answer_messages, render
-from serving.question_words import language
+from serving.answering import citations
+from serving.answering.events import Task
+from serving.answering.passages import Passage, joined, pack
+from serving.answering.prompting import Prompts, answer_messages, render
+from serving.answering.question_words import language
 
 _HISTORY_SHARE: Final = 4
 """The conversation before may take this part (a fourth) of what rules, question and answer leave."""

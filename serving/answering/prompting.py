@@ -15,7 +15,7 @@ import regex
 
 from kb.errors import ConfigError
 from kb.generation import Message, Role
-from serving.passages import Passage
+from serving.answering.passages import Passage
 
 SHIPPED: Final = Path(__file__).with_name("prompts")
 LANGUAGES: Final = ("en", "zh")

@@ -10,11 +10,11 @@ import structlog
 from kb.errors import InvalidQueryError, ModelUnavailable
 from kb.generation import Message, Sampling
 from kb.ports import Generator
-from serving import citations
-from serving.breaker import Breaker
-from serving.deadlines import within
-from serving.prompting import Prompts, rewrite_messages
-from serving.question_words import content_terms, language
+from serving.answering import citations
+from serving.answering.breaker import Breaker
+from serving.answering.deadlines import within
+from serving.answering.prompting import Prompts, rewrite_messages
+from serving.answering.question_words import content_terms, language
 
 _TURNS: Final = 6
 _TURN_CHARACTERS: Final = 600

@@ -15,9 +15,9 @@ import regex
 
 from kb.ports import Embedder
 from kb.types import Chunk, Citation, Hit, Vector, Vectors
-from serving import citations
-from serving.question_words import content_terms, language
-from serving.sentences import Piece, Span, blocks, is_code, is_table, pieces
+from serving.answering import citations
+from serving.answering.question_words import content_terms, language
+from serving.answering.sentences import Piece, Span, blocks, is_code, is_table, pieces
 
 MOST_EMBEDDED: Final = 24
 """Pieces embedded for one answer: what bounds its cost (about 5 ms each on two cores)."""

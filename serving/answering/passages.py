@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from kb.types import Hit
-from serving.sentences import blocks, split_sentences
+from serving.answering.sentences import blocks, split_sentences
 
 CountTokens = Callable[[Sequence[str]], Awaitable[list[int]]]
 

@@ -7,7 +7,7 @@ from typing import Final
 import regex
 
 from kb.types import Citation, Hit
-from serving.sentences import Span
+from serving.answering.sentences import Span
 
 _FENCED: Final = regex.compile(r"^(`{3,}).*?^\1\s*?$", regex.MULTILINE | regex.DOTALL)
 _INLINE_CODE: Final = regex.compile(r"(?<!`)(`{1,2})(?!`)[^`\n]+\1(?!`)")

@@ -10,14 +10,14 @@ from kb.generation import ModelDelta
 from kb.ports import Generator
 from kb.settings import GenerationSettings
 from kb.types import Citation, Hit
-from serving import citations
-from serving.citing import CitationFilter
-from serving.deadlines import timed, within
-from serving.events import Answer, Event, Finished, ReasoningDelta, Task, TextDelta
-from serving.prompt_builder import Prompt, PromptBuilder
-from serving.prompting import Prompts
-from serving.refusal import Refusal, RefusalReason, says_no_answer
-from serving.support import best_span, check, statements
+from serving.answering import citations
+from serving.answering.citing import CitationFilter
+from serving.answering.deadlines import timed, within
+from serving.answering.events import Answer, Event, Finished, ReasoningDelta, Task, TextDelta
+from serving.answering.prompt_builder import Prompt, PromptBuilder
+from serving.answering.prompting import Prompts
+from serving.answering.refusal import Refusal, RefusalReason, says_no_answer
+from serving.answering.support import best_span, check, statements
 
 _LONGEST_TOKEN: Final = 64
 """Characters: an answer of more than this many for each token it may have does not end by itself."""

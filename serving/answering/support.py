@@ -12,9 +12,9 @@ import regex
 
 from kb.types import Citation, Hit
 from retrieval.terms import terms
-from serving import citations
-from serving.question_words import content_terms, language
-from serving.sentences import Span, pieces
+from serving.answering import citations
+from serving.answering.question_words import content_terms, language
+from serving.answering.sentences import Span, pieces
 
 LEAST_SUPPORT: Final = 0.5
 """A statement with less of its words, numbers and names in its passages is not supported by them."""

@@ -7,11 +7,11 @@ import regex
 
 from kb.errors import ModelUnavailable
 from kb.types import Hit
-from serving import citations
-from serving.events import Answer, Event, Finished, Task, TextDelta
-from serving.extractive import render
-from serving.question_words import language
-from serving.support import check
+from serving.answering import citations
+from serving.answering.events import Answer, Event, Finished, Task, TextDelta
+from serving.answering.extractive import render
+from serving.answering.question_words import language
+from serving.answering.support import check
 
 _PASSAGES_SHOWN: Final = 3
 _INTRODUCTION: Final = {

@@ -7,8 +7,8 @@ from typing import Final
 
 import regex
 
-from serving.extractive import Evidence
-from serving.question_words import language
+from serving.answering.extractive import Evidence
+from serving.answering.question_words import language
 
 # Measured by benchmarks/answers.py with language-neutral vectors; docs/answers.md has the figures.
 LEAST_STRENGTH: Final = 0.62

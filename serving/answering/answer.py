@@ -17,15 +17,22 @@ from kb.ports import Embedder
 from kb.settings import AnswerSettings
 from kb.types import Hit
 from serving import metrics
-from serving.breaker import Breaker
-from serving.conversation import Asked, is_small_talk, last_question
-from serving.events import Answer, Event, Finished, Task, TextDelta
-from serving.extractive import Extract, find_quotes
-from serving.ladder import Guarded, Ladder
-from serving.question_words import content_terms
-from serving.refusal import Refusal, RefusalReason, reason_to_refuse, refuse, scores, strength
-from serving.rewriting import Rewriter
-from serving.rungs import ExtractiveRung, PassagesRung, deltas
+from serving.answering.breaker import Breaker
+from serving.answering.conversation import Asked, is_small_talk, last_question
+from serving.answering.events import Answer, Event, Finished, Task, TextDelta
+from serving.answering.extractive import Extract, find_quotes
+from serving.answering.ladder import Guarded, Ladder
+from serving.answering.question_words import content_terms
+from serving.answering.refusal import (
+    Refusal,
+    RefusalReason,
+    reason_to_refuse,
+    refuse,
+    scores,
+    strength,
+)
+from serving.answering.rewriting import Rewriter
+from serving.answering.rungs import ExtractiveRung, PassagesRung, deltas
 
 __all__ = ["Answer", "Answering", "Message", "Search", "answer", "answer_events", "quoting"]
 

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from kb.generation import Message, Sampling, Usage
 from kb.types import Citation, Hit
-from serving.extractive import Extract
-from serving.refusal import Refusal
-from serving.support import Support
+from serving.answering.extractive import Extract
+from serving.answering.refusal import Refusal
+from serving.answering.support import Support
 
 
 @dataclass(frozen=True, slots=True)
