@@ -17,6 +17,7 @@ from kb.types import (
     FailureCategory,
     Run,
     RunStatus,
+    SourceKind,
     SourceRecord,
 )
 from tests.conformance.catalogued import DOCUMENT, NOON, SCHEMA, SOURCE
@@ -84,7 +85,7 @@ async def test_deleting_a_collection_deletes_what_belongs_to_it_and_nothing_else
     filled: Catalog,
 ) -> None:
     await filled.ensure_collection("other")
-    await filled.ensure_source(SourceRecord("s2", "other", "folder", "/srv"))
+    await filled.ensure_source(SourceRecord("s2", "other", SourceKind.FOLDER, "/srv"))
     kept = replace(DOCUMENT, id="d2", collection="other", source_id="s2")
     await filled.save_documents([kept])
     await filled.add_generation("docs", SCHEMA)
@@ -156,7 +157,7 @@ async def test_a_source_saved_again_takes_the_new_values(filled: Catalog) -> Non
 
 async def test_sources_of_one_collection_or_of_all(filled: Catalog) -> None:
     await filled.ensure_collection("other")
-    other = SourceRecord("s0", "other", "folder", "/srv")
+    other = SourceRecord("s0", "other", SourceKind.FOLDER, "/srv")
     await filled.ensure_source(other)
     assert await filled.sources() == [other, SOURCE]
     assert await filled.sources("docs") == [SOURCE]
@@ -238,7 +239,7 @@ async def test_documents_need_their_source_and_none_is_saved_without(filled: Cat
 
 async def test_documents_are_filtered_and_come_by_id(filled: Catalog) -> None:
     await filled.ensure_collection("other")
-    await filled.ensure_source(SourceRecord("s2", "other", "folder", "/srv"))
+    await filled.ensure_source(SourceRecord("s2", "other", SourceKind.FOLDER, "/srv"))
     failed = replace(DOCUMENT, id="d3", status=DocumentStatus.FAILED)
     second = replace(DOCUMENT, id="d2", collection="other", source_id="s2")
     await filled.save_documents([failed, second])

@@ -10,6 +10,7 @@ import pytest
 from ingestion.chunking import Chunker, token_counter
 from ingestion.parsing import InlineParser
 from ingestion.pipeline import Backends, sync_source
+from ingestion.planning import DeleteGuard, SyncMode, SyncRequest
 from ingestion.progress import SyncProgress
 from ingestion.sources import FolderSource, folder_record
 from kb.db.catalog import SQLCatalog
@@ -27,6 +28,8 @@ from kb.types import (
 )
 from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.memory_index import MemoryStore
+
+DEFAULT_GUARD = DeleteGuard()
 
 
 class CountingEmbedder(HashingEmbedder):
@@ -55,11 +58,16 @@ class World:
         path.write_text(text, "utf-8")
         return path
 
-    async def sync(self, scope: str = "") -> SyncProgress:
+    async def sync(
+        self,
+        scope: str = "",
+        mode: SyncMode = SyncMode.INCREMENTAL,
+        guard: DeleteGuard | None = DEFAULT_GUARD,
+    ) -> SyncProgress:
         progress = SyncProgress()
         source = FolderSource(folder_record("default", self.root))
         await self.catalog.ensure_source(source.record)
-        await sync_source(source, self.backends, progress, scope)
+        await sync_source(source, self.backends, progress, SyncRequest(mode, scope, guard))
         return progress
 
     async def documents(self) -> dict[str, Document]:
@@ -144,7 +152,7 @@ async def test_moved_document_is_not_embedded_again(world: World) -> None:
     await world.sync()
     path.rename(world.root / "b.md")
     progress = await world.sync()
-    assert (progress.indexed, progress.deleted, progress.embedded) == (1, 1, 0)
+    assert (progress.moved, progress.deleted, progress.embedded) == (1, 0, 0)
     assert list(await world.documents()) == ["b.md"]
 
 
