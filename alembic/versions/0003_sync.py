@@ -10,25 +10,25 @@ down_revision: str | None = "0002"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
-SOURCE_COLUMNS = (
-    sa.Column("include", sa.JSON(), nullable=False, server_default=sa.text("'[]'")),
-    sa.Column("exclude", sa.JSON(), nullable=False, server_default=sa.text("'[]'")),
-    sa.Column("symlinks", sa.String(length=32), nullable=False, server_default="inside"),
-    sa.Column("paused", sa.Boolean(), nullable=False, server_default=sa.false()),
-)
-
-
 def upgrade() -> None:
     with op.batch_alter_table("sources", schema=None) as batch_op:
-        for column in SOURCE_COLUMNS:
-            batch_op.add_column(column.copy())
+        for name in ("include", "exclude"):
+            batch_op.add_column(
+                sa.Column(name, sa.JSON(), nullable=False, server_default=sa.text("'[]'"))
+            )
+        batch_op.add_column(
+            sa.Column("symlinks", sa.String(length=32), nullable=False, server_default="inside")
+        )
+        batch_op.add_column(
+            sa.Column("paused", sa.Boolean(), nullable=False, server_default=sa.false())
+        )
         batch_op.add_column(sa.Column("max_file_mb", sa.Integer(), nullable=True))
         batch_op.alter_column(
             "kind", existing_type=sa.Text(), type_=sa.String(length=32), existing_nullable=False
         )
     with op.batch_alter_table("sources", schema=None) as batch_op:
-        for column in SOURCE_COLUMNS:
-            batch_op.alter_column(column.name, server_default=None)
+        for name in ("include", "exclude", "symlinks", "paused"):
+            batch_op.alter_column(name, server_default=None)
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("beat_at", sa.DateTime(timezone=True), nullable=True))
         batch_op.add_column(
