@@ -10,6 +10,7 @@ down_revision: str | None = "0002"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
+
 def upgrade() -> None:
     with op.batch_alter_table("sources", schema=None) as batch_op:
         for name in ("include", "exclude"):
