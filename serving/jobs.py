@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import structlog
@@ -41,7 +42,7 @@ def open_worker(services: Services) -> Worker:
             name,
             cron_trigger(line, zone),
             f"{name} at {line} {zone}",
-            lambda act=act: act(services),
+            partial(act, services),
         )
         for name, line, act in plan
         if line

@@ -1,0 +1,44 @@
+"""A worker process of the tests: jobs that write into a folder which slot they did.
+
+    python worker_process.py CATALOGUE SCHEDULE FOLDER NUMBER_OF_JOBS FIRST_DUE WORK_S LEASE_S
+
+FIRST_DUE is in seconds since 1970; each job is due once an hour from then on. Each doing of a job is a
+new file, begun when the job begins and filled when it ends.
+"""
+
+import asyncio
+import sys
+import tempfile
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from apscheduler.triggers.interval import IntervalTrigger
+
+from kb.db.catalog import SQLCatalog
+from serving.worker import Job, Worker
+
+DONE = "done"
+
+
+def jobs(folder: Path, number: int, first_due: float, work_s: float) -> list[Job]:
+    trigger = IntervalTrigger(hours=1, start_date=datetime.fromtimestamp(first_due, UTC))
+
+    async def work(name: str) -> None:
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f"{name}.", delete=False) as file:
+            await asyncio.sleep(work_s)
+            file.write(DONE)
+
+    names = [f"job-{n:02}" for n in range(number)]
+    return [Job(name, trigger, "hourly", partial(work, name)) for name in names]
+
+
+async def main() -> None:
+    url, schedule, folder, number, first_due, work_s, lease_s = sys.argv[1:]
+    catalog = await SQLCatalog.open(url)
+    made = jobs(Path(folder), int(number), float(first_due), float(work_s))
+    await Worker(made, catalog, Path(schedule), UTC, float(lease_s)).run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
