@@ -154,11 +154,14 @@ class ListSource:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"The list of files {self._list} can't be read: {error}.") from error
         names = {line.strip() for line in lines} - {""}
-        for name in sorted(name for name in names if not name.startswith(LIST_COMMENT)):
-            path = Path(os.path.normpath(self._list.parent / name))
+        paths = {self._path(name) for name in names if not name.startswith(LIST_COMMENT)}
+        for path in sorted(paths):
             relative_path = self.relative_path(path.as_uri())
             if scope in ("", relative_path) and self._wanted.name(relative_path):
                 yield from _found(path, relative_path, self._wanted)
+
+    def _path(self, name: str) -> Path:
+        return Path(os.path.normpath(self._list.parent / name))
 
 
 class Wanted:
