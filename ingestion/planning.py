@@ -36,7 +36,7 @@ class DeleteGuard:
     """How many documents may be lost at once: `free` of them, or a share of all that are known."""
 
     share: float = 0.2
-    free: int = 10
+    free: int = 3
 
 
 @dataclass(frozen=True, slots=True)

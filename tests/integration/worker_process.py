@@ -1,9 +1,9 @@
 """A worker process of the tests: jobs that write into a folder which slot they did.
 
-    python worker_process.py CATALOGUE SCHEDULE FOLDER NUMBER_OF_JOBS FIRST_DUE WORK_S LEASE_S
+    python worker_process.py CATALOGUE SCHEDULE FOLDER NUMBER_OF_JOBS WORK_S LEASE_S
 
-FIRST_DUE is in seconds since 1970; each job is due once an hour from then on. Each doing of a job is a
-new file, begun when the job begins and filled when it ends.
+Says "ready" and waits for a line with the time (seconds since 1970) at which all jobs are due first; then
+they are once an hour. Each doing of a job is a new file, begun when the job begins and filled when it ends.
 """
 
 import asyncio
@@ -34,7 +34,10 @@ def jobs(folder: Path, number: int, first_due: float, work_s: float) -> list[Job
 
 
 async def main() -> None:
-    url, schedule, folder, number, first_due, work_s, lease_s = sys.argv[1:]
+    url, schedule, folder, number, work_s, lease_s = sys.argv[1:]
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    first_due = sys.stdin.readline()
     catalog = await SQLCatalog.open(url)
     made = jobs(Path(folder), int(number), float(first_due), float(work_s))
     await Worker(made, catalog, Path(schedule), UTC, float(lease_s)).run()
