@@ -86,7 +86,7 @@ class IngestSettings(Section):
         description="share of a source's documents that a sync deletes at most without being confirmed",
     )
     free_deletes: int = Field(
-        10,
+        3,
         ge=0,
         description="so many documents a sync deletes whatever share of the source they are",
     )
