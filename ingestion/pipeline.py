@@ -12,11 +12,20 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from ingestion.planning import Task, known_documents, plan, refuse_to_empty
+from ingestion.planning import (
+    MAX_ATTEMPTS,
+    PASSING,
+    Plan,
+    SyncRequest,
+    Task,
+    check_deletions,
+    known_documents,
+    walk,
+)
 from ingestion.progress import SyncProgress
 from ingestion.weighed_queue import WeighedQueue
 from kb import ids
-from kb.errors import DocumentError
+from kb.errors import DocumentError, IndexUnavailable
 from kb.ports import Catalog, ChunkIndex, Embedder, Parser, Source
 from kb.types import (
     Chunk,
@@ -35,6 +44,8 @@ WAITING_CHUNKS = 256
 """Chunks that wait between two stages: while one batch is embedded the next one is parsed."""
 EMBED_SLICE = 32
 """Chunks of one embedder call: the progress moves and a cancellation is heard between calls."""
+DELETE_BATCH = 500
+"""Documents deleted together: each batch is gone for good when the next one begins."""
 OPTIMISE_CHUNKS = 2_000
 """Unindexed rows slow lexical search from about 4,000 on (design, section 14)."""
 
@@ -59,6 +70,7 @@ class Outcome:
     """A document that was read: its row for the catalogue and, unless it failed, its chunks."""
 
     document: Document
+    is_new: bool
     chunks: tuple[Chunk, ...] = ()
 
 
@@ -71,26 +83,32 @@ class Embedded:
 
 
 async def sync_source(
-    source: Source, backends: Backends, progress: SyncProgress, scope: str = ""
+    source: Source,
+    backends: Backends,
+    progress: SyncProgress,
+    request: SyncRequest | None = None,
 ) -> None:
-    """Makes index and catalogue hold exactly what the source (or its part `scope`) holds now.
+    """Makes index and catalogue hold exactly what the source (or the part asked for) holds now.
 
-    Raises ConfigError where the source can't be read, BackendError where a backend fails or another
-    generation went live meanwhile; what was done until then stays done, and the next call goes on.
+    Raises ConfigError where the source can't be read, DeletionRefused, and BackendError where a
+    backend fails or another generation went live meanwhile; what was done until then stays done, and
+    the next call goes on.
     """
-    known = await known_documents(backends.catalog, source, scope)
-    seen: set[str] = set()
+    request = request or SyncRequest()
+    plan = Plan(source, request, await known_documents(backends.catalog, source, request.scope))
 
     async def tasks() -> AsyncIterator[Task]:
-        async for to_read, touched in plan(source, known, scope, progress, seen):
+        async for to_read, touched in walk(plan, progress):
             if touched:
                 await backends.catalog.save_documents(touched, backends.generation)
             for task in to_read:
                 yield task
 
     await _index(tasks(), backends, progress)
-    refuse_to_empty(source, known, seen, scope)
-    await _delete(known.gone(seen), backends, progress)
+    moved, lost = check_deletions(plan)
+    for documents in (moved, lost):
+        await delete([document.id for document in documents], backends)
+    _count_gone(moved, lost, progress)
     if progress.indexed or progress.deleted:
         await backends.index.optimise()
 
@@ -144,11 +162,11 @@ async def read(task: Task, parser: Parser) -> Outcome:
     try:
         prepared = await parser.prepare(task.file.path, task.document.id)
     except DocumentError as error:
-        return Outcome(_failed(task.document, error.category, error.message))
+        return Outcome(_failed(task.document, error.category, error.message), task.is_new)
     except OSError as error:
         message = f"The file can't be read: {error.strerror}. Check that it is there and readable."
-        return Outcome(_failed(task.document, FailureCategory.UNREADABLE, message))
-    return Outcome(_indexed(task.document, prepared), prepared.chunks)
+        return Outcome(_failed(task.document, FailureCategory.UNREADABLE, message), task.is_new)
+    return Outcome(_indexed(task.document, prepared), task.is_new, prepared.chunks)
 
 
 async def _embed(
@@ -221,15 +239,25 @@ def _accepted(outcome: Outcome, refused: Mapping[str, str]) -> Outcome:
     if reason is None:
         return outcome
     message = f"The index refuses this document: {reason}"
-    return Outcome(_failed(outcome.document, FailureCategory.REJECTED, message))
+    failed = _failed(outcome.document, FailureCategory.REJECTED, message)
+    return Outcome(failed, outcome.is_new)
 
 
-async def _delete(document_ids: Sequence[str], backends: Backends, progress: SyncProgress) -> None:
-    """Index first: a document that the catalogue has forgotten must not be found any more."""
-    if document_ids:
-        await backends.index.delete(document_ids)
-        await backends.catalog.delete_documents(document_ids, backends.generation)
-        progress.deleted += len(document_ids)
+async def delete(document_ids: Sequence[str], backends: Backends) -> None:
+    """Index first: a document that the catalogue has forgotten must not be found any more.
+
+    Raises IndexUnavailable where the index still gives one of them.
+    """
+    for start in range(0, len(document_ids), DELETE_BATCH):
+        batch = document_ids[start : start + DELETE_BATCH]
+        await backends.index.delete(batch)
+        for document_id in batch:
+            if await backends.index.chunks(document_id):
+                raise IndexUnavailable(
+                    f"The index still holds the deleted document {document_id}. "
+                    "`kb doctor` says whether it is well."
+                )
+        await backends.catalog.delete_documents(batch, backends.generation)
 
 
 def _indexed(document: Document, prepared: PreparedDocument) -> Document:
@@ -248,11 +276,13 @@ def _indexed(document: Document, prepared: PreparedDocument) -> Document:
 
 
 def _failed(document: Document, category: FailureCategory, message: str) -> Document:
+    attempts = document.attempts + 1
+    given_up = category in PASSING and attempts >= MAX_ATTEMPTS
     return replace(
         document,
-        status=DocumentStatus.FAILED,
+        status=DocumentStatus.QUARANTINED if given_up else DocumentStatus.FAILED,
         chunk_count=0,
-        attempts=document.attempts + 1,
+        attempts=attempts,
         error_category=category,
         error_message=message,
         warnings=(),
@@ -264,6 +294,18 @@ def _count(outcomes: Iterable[Outcome], progress: SyncProgress) -> None:
     for outcome in outcomes:
         if outcome.document.error_category:
             progress.failed[outcome.document.error_category] += 1
+            progress.quarantined += outcome.document.status is DocumentStatus.QUARANTINED
+            continue
+        if outcome.is_new:
+            progress.new += 1
         else:
-            progress.indexed += 1
-            progress.warned += bool(outcome.document.warnings)
+            progress.changed += 1
+        progress.warned += bool(outcome.document.warnings)
+
+
+def _count_gone(moved: list[Document], lost: list[Document], progress: SyncProgress) -> None:
+    """Only at the end is it known that a new document is one that moved."""
+    arrived = min(len(moved), progress.new)
+    progress.new -= arrived
+    progress.moved += arrived
+    progress.deleted += len(lost) + len(moved) - arrived

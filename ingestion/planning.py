@@ -2,23 +2,53 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import islice
 
 from ingestion.progress import SyncProgress
 from kb import ids
-from kb.errors import ConfigError
+from kb.errors import DeletionRefused
 from kb.ports import Catalog, Source
 from kb.types import Document, DocumentStatus, FailureCategory, SourceFile
 
 WALK_BATCH = 200
 """Files walked (and, where needed, hashed) in one go off the event loop."""
 MAX_ATTEMPTS = 3
-"""After so many failures a document waits until it changes or a person retries it."""
+"""After so many failures a document is quarantined: it waits until it changes or a person retries it."""
 PASSING = frozenset(
     {FailureCategory.TIMEOUT, FailureCategory.OUT_OF_MEMORY, FailureCategory.UNREADABLE}
 )
 """Failures that may go away without the file changing."""
+
+
+class SyncMode(StrEnum):
+    INCREMENTAL = "incremental"
+    """Files whose size and time are as before are not read."""
+    FULL = "full"
+    """Every file is read and cut again; passages whose text is as before keep their vectors."""
+    RETRY = "retry"
+    """Only documents whose last reading failed for a reason that may have passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteGuard:
+    """How many documents may be lost at once: `free` of them, or a share of all that are known."""
+
+    share: float = 0.2
+    free: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequest:
+    """What is asked of a synchronisation. `scope` is a path within the source; empty means all of it.
+
+    `guard=None` deletes whatever is gone.
+    """
+
+    mode: SyncMode = SyncMode.INCREMENTAL
+    scope: str = ""
+    guard: DeleteGuard | None = field(default_factory=DeleteGuard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,83 +57,116 @@ class Task:
 
     file: SourceFile
     document: Document
+    is_new: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the catalogue holds of a source, or of a part of it."""
+@dataclass(slots=True)
+class Plan:
+    """What the catalogue holds of a source, or of a part of it, and what walking it has shown so far."""
 
-    by_id: dict[str, Document]
+    source: Source
+    request: SyncRequest
+    known: dict[str, Document]
+    seen: set[str] = field(default_factory=set)
+    hashes: set[str] = field(default_factory=set)
+    """Content of the documents that are there now."""
+    arrived: set[str] = field(default_factory=set)
+    """Content that was found at a new path."""
 
-    def gone(self, seen: set[str]) -> list[str]:
-        return [document_id for document_id in self.by_id if document_id not in seen]
+    def gone(self) -> list[Document]:
+        if self.request.mode is SyncMode.RETRY:
+            return []
+        return [document for name, document in self.known.items() if name not in self.seen]
 
 
-async def known_documents(catalog: Catalog, source: Source, scope: str) -> Known:
+async def known_documents(catalog: Catalog, source: Source, scope: str) -> dict[str, Document]:
     """The catalogue's documents of the source; with a scope, those at or below that path."""
     scope_uri = source.uri(scope) if scope else ""
-    return Known(
-        {
-            document.id: document
-            async for document in catalog.document_stream(source.record.id)
-            if not scope or document.uri == scope_uri or document.uri.startswith(scope_uri + "/")
-        }
-    )
+    return {
+        document.id: document
+        async for document in catalog.document_stream(source.record.id)
+        if not scope or document.uri == scope_uri or document.uri.startswith(scope_uri + "/")
+    }
 
 
-async def plan(
-    source: Source, known: Known, scope: str, progress: SyncProgress, seen: set[str]
+async def walk(
+    plan: Plan, progress: SyncProgress
 ) -> AsyncIterator[tuple[list[Task], list[Document]]]:
     """Walks the source; gives the files to read, and the rows that only need new file times.
 
-    `seen` is filled with the ids of all documents that still exist. Raises ConfigError.
+    Raises ConfigError.
     """
-    files = source.walk(scope)
-    while batch := await asyncio.to_thread(_compare, files, source, known):
+    files = plan.source.walk(plan.request.scope)
+    while batch := await asyncio.to_thread(_compare, files, plan):
         progress.found += len(batch)
-        seen.update(document.id for _, document, _ in batch)
-        tasks = [Task(file, document) for file, document, needed in batch if needed]
-        touched = [
-            document
-            for _, document, needed in batch
-            if not needed and document != known.by_id[document.id]
-        ]
+        tasks: list[Task] = []
+        touched: list[Document] = []
+        for file, document, needed in batch:
+            old = plan.known.get(document.id)
+            plan.seen.add(document.id)
+            plan.hashes.add(document.content_hash)
+            if old is None:
+                plan.arrived.add(document.content_hash)
+            if needed:
+                tasks.append(Task(file, document, is_new=old is None))
+            elif old is not None and document != old:
+                touched.append(document)
         progress.unchanged += len(batch) - len(tasks)
         yield tasks, touched
     progress.walked = True
 
 
-def refuse_to_empty(source: Source, known: Known, seen: set[str], scope: str) -> None:
-    """A folder that is suddenly empty is more likely not mounted than meant. Raises ConfigError."""
-    if known.by_id and not seen and not scope:
-        raise ConfigError(
-            f"{source.record.root} holds no documents any more, but {len(known.by_id)} are indexed. "
-            "Nothing was deleted. Is the disk mounted? To remove them, delete the collection "
-            f"(`kb collections delete {source.record.collection}`)."
+def check_deletions(plan: Plan) -> tuple[list[Document], list[Document]]:
+    """Documents that moved elsewhere, and those that are lost. Both are to be deleted.
+
+    A source that suddenly holds much less is more likely not mounted than meant.
+    Raises DeletionRefused.
+    """
+    gone = plan.gone()
+    moved = [document for document in gone if document.content_hash in plan.arrived]
+    lost = [document for document in gone if document.content_hash not in plan.arrived]
+    # A second copy that went is no loss: its text is still there.
+    alarming = sum(document.content_hash not in plan.hashes for document in lost)
+    if plan.request.guard and _is_too_much(alarming, plan, plan.request.guard):
+        record = plan.source.record
+        raise DeletionRefused(
+            f"{alarming} of the {len(plan.known)} documents of {record.root} are gone. "
+            "Nothing was deleted. Is the disk mounted? If they are meant to go: "
+            f"`kb sync --source {record.id} --confirm-deletes`."
         )
+    return moved, lost
 
 
-def _compare(
-    files: Iterator[SourceFile], source: Source, known: Known
-) -> list[tuple[SourceFile, Document, bool]]:
+def _is_too_much(lost: int, plan: Plan, guard: DeleteGuard) -> bool:
+    if lost and not plan.seen and not plan.request.scope:
+        return True
+    return lost > max(guard.free, guard.share * len(plan.known))
+
+
+def _compare(files: Iterator[SourceFile], plan: Plan) -> list[tuple[SourceFile, Document, bool]]:
     """The next files with their rows, and whether each must be read. Blocking."""
-    return [_compare_file(file, source, known) for file in islice(files, WALK_BATCH)]
+    return [_compare_file(file, plan) for file in islice(files, WALK_BATCH)]
 
 
-def _compare_file(
-    file: SourceFile, source: Source, known: Known
-) -> tuple[SourceFile, Document, bool]:
+def _compare_file(file: SourceFile, plan: Plan) -> tuple[SourceFile, Document, bool]:
+    source, mode = plan.source, plan.request.mode
     document_id = ids.document_id(source.record.id, file.relative_path)
-    old = known.by_id.get(document_id)
-    if old and (old.status is DocumentStatus.EXCLUDED or _same_file(old, file, source)):
-        return file, old, _wants_reading(old)
+    old = plan.known.get(document_id)
+    if old and old.status is DocumentStatus.EXCLUDED:
+        return file, old, False
+    if mode is SyncMode.RETRY:
+        needed = old is not None and _wants_reading(old, mode)
+        return file, old or _row(document_id, file, source, ""), needed
+    if old and mode is SyncMode.INCREMENTAL and _same_file(old, file, source):
+        return file, old, _wants_reading(old, mode)
     try:
         content_hash = ids.content_hash(file.path)
     except OSError:
         content_hash = ""  # Reading it will fail too, and say why.
     new = _row(document_id, file, source, content_hash)
     if old and content_hash and old.content_hash == content_hash and old.groups == new.groups:
-        return file, replace(old, size=file.size, mtime_ns=file.mtime_ns), _wants_reading(old)
+        touched = replace(old, size=file.size, mtime_ns=file.mtime_ns)
+        return file, touched, _wants_reading(old, mode)
     return file, new, True
 
 
@@ -115,14 +178,16 @@ def _same_file(old: Document, file: SourceFile, source: Source) -> bool:
     )
 
 
-def _wants_reading(document: Document) -> bool:
-    """An unchanged document is read again only when its last reading did not come to an end."""
+def _wants_reading(document: Document, mode: SyncMode) -> bool:
+    """Whether a document whose content is as before is read again: when it was not read to the end."""
     match document.status:
         case DocumentStatus.PENDING:
             return True
         case DocumentStatus.FAILED:
-            return document.error_category in PASSING and document.attempts < MAX_ATTEMPTS
-        case DocumentStatus.INDEXED | DocumentStatus.EXCLUDED:
+            return document.error_category in PASSING or mode is SyncMode.FULL
+        case DocumentStatus.INDEXED:
+            return mode is SyncMode.FULL
+        case DocumentStatus.QUARANTINED | DocumentStatus.EXCLUDED:
             return False
 
 

@@ -10,16 +10,21 @@ from kb.types import FailureCategory
 class SyncProgress:
     """Counts of documents by outcome. Only the pipeline changes it, on its event loop.
 
-    `found` grows while the source is walked; `walked` says that it is final. `embedded` counts the
-    chunks that went through the model, `reused` those whose vector was already in the index.
+    `found` grows while the source is walked; `walked` says that it is final. `new`, `changed` and
+    `moved` tell of those indexed what they were; `deleted` are those that are gone, moved ones apart.
+    `embedded` counts the chunks that went through the model, `reused` those whose vector was already
+    in the index.
     """
 
     found: int = 0
     walked: bool = False
     unchanged: int = 0
-    indexed: int = 0
+    new: int = 0
+    changed: int = 0
+    moved: int = 0
     deleted: int = 0
     failed: Counter[FailureCategory] = field(default_factory=Counter)
+    quarantined: int = 0
     warned: int = 0
     embedded: int = 0
     reused: int = 0
@@ -28,6 +33,10 @@ class SyncProgress:
         """The source is walked once more: what was done is found unchanged then."""
         self.found = self.unchanged = 0
         self.walked = False
+
+    @property
+    def indexed(self) -> int:
+        return self.new + self.changed + self.moved
 
     @property
     def finished(self) -> int:
@@ -49,8 +58,12 @@ class SyncProgress:
             "found": self.found,
             "unchanged": self.unchanged,
             "indexed": self.indexed,
+            "new": self.new,
+            "changed": self.changed,
+            "moved": self.moved,
             "deleted": self.deleted,
             "failed": self.failed.total(),
+            "quarantined": self.quarantined,
             "warned": self.warned,
             "embedded_chunks": self.embedded,
             "reused_chunks": self.reused,

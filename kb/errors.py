@@ -23,6 +23,24 @@ class ConfigError(KBError):
     code = "invalid_config"
 
 
+class DeletionRefused(ConfigError):
+    """More documents are gone from a source than may be deleted unasked; says how to confirm."""
+
+    code = "deletion_refused"
+
+
+class SourceBusy(ConfigError):
+    """Another process is synchronising this source."""
+
+    code = "source_busy"
+
+
+class RunCancelled(KBError):
+    """A person asked a run to end."""
+
+    code = "run_cancelled"
+
+
 class NotFoundError(KBError):
     code = "not_found"
 

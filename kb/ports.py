@@ -4,6 +4,7 @@ Async throughout. Every method says what happens when it is called twice.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from kb.types import (
     IndexedDocument,
     IndexQuery,
     IndexSchema,
+    Lease,
     PreparedDocument,
     Run,
     RunStatus,
@@ -209,6 +211,10 @@ class Source(Protocol):
         """How users and citations name a document of this source."""
         ...
 
+    def relative_path(self, uri: str) -> str:
+        """The inverse of `uri`."""
+        ...
+
     def walk(self, scope: str = "") -> Iterator[SourceFile]:
         """Every file there is now, in a stable order. Blocking: call it off the event loop. Raises ConfigError."""
         ...
@@ -277,7 +283,25 @@ class Catalog(Protocol):
     async def generations(self, collection: str) -> list[Generation]: ...
 
     # Sources
-    async def ensure_source(self, source: SourceRecord) -> None: ...
+    async def ensure_source(self, source: SourceRecord) -> SourceRecord:
+        """Adds a source where its id is unknown; gives what is kept, which may have been set otherwise.
+
+        Raises NotFoundError when there is no such collection, ConfigError for an unstorable path.
+        """
+        ...
+
+    async def save_source(self, source: SourceRecord) -> None:
+        """Adds or overwrites. Raises as `ensure_source` does."""
+        ...
+
+    async def delete_source(self, source_id: str) -> None:
+        """With its documents, which must be out of the index by then. Unknown ids are ignored."""
+        ...
+
+    async def source(self, source_id: str) -> SourceRecord:
+        """Raises NotFoundError."""
+        ...
+
     async def sources(self, collection: str | None = None) -> list[SourceRecord]: ...
 
     # Documents
@@ -327,12 +351,59 @@ class Catalog(Protocol):
         counts: Mapping[str, int],
         status: RunStatus = RunStatus.RUNNING,
         error: str | None = None,
-    ) -> None:
-        """Sets `finished_at` when the status is a final one. Raises NotFoundError."""
+    ) -> bool:
+        """Whether a person has asked to cancel the run. Sets `beat_at`, and `finished_at` at the end.
+
+        Raises NotFoundError.
+        """
         ...
 
-    async def runs(self, *, collection: str | None = None, limit: int = 50) -> list[Run]:
+    async def cancel_run(self, run_id: str) -> Run:
+        """Asks a running run to end; a finished one stays as it is. Raises NotFoundError."""
+        ...
+
+    async def run(self, run_id: str) -> Run:
+        """Raises NotFoundError."""
+        ...
+
+    async def runs(
+        self,
+        *,
+        collection: str | None = None,
+        source_id: str | None = None,
+        status: RunStatus | None = None,
+        limit: int = 50,
+    ) -> list[Run]:
         """Newest first."""
+        ...
+
+    # Leases: which worker does which slot of a job. `owner` names a worker, for ever.
+    async def take_lease(self, job: str, slot: str, owner: str, timeout_s: float) -> bool:
+        """Whether the slot is this owner's now.
+
+        It is for the first who asks; and for another when it is unfinished and its owner let go of
+        it, or has been silent for `timeout_s` by this machine's clock.
+        """
+        ...
+
+    async def beat_lease(self, job: str, slot: str, owner: str) -> bool:
+        """Says that the owner lives. False when the slot is another's meanwhile."""
+        ...
+
+    async def finish_lease(self, job: str, slot: str, owner: str, error: str | None = None) -> bool:
+        """Nobody does this slot again. False when it is another's meanwhile."""
+        ...
+
+    async def release_lease(self, job: str, slot: str, owner: str) -> bool:
+        """Leaves the slot, unfinished, to the next who asks. False when it is another's meanwhile."""
+        ...
+
+    async def leases(self, *, abandoned_for_s: float | None = None) -> list[Lease]:
+        """By slot; with a time in seconds, those that `take_lease` would take from their owners."""
+        ...
+
+    async def forget_finished(self, before: datetime) -> None:
+        """Deletes runs and leases that ended before this."""
         ...
 
     async def close(self) -> None: ...

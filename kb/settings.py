@@ -79,6 +79,41 @@ class IngestSettings(Section):
         ge=0,
         description="seconds an ingest waits for an index that is gone before it gives up",
     )
+    max_delete_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="share of a source's documents that a sync deletes at most without being confirmed",
+    )
+    free_deletes: int = Field(
+        3,
+        ge=0,
+        description="so many documents a sync deletes whatever share of the source they are",
+    )
+
+
+class WorkerSettings(Section):
+    """When the worker does what: five cron fields, minute to day of week; empty means never."""
+
+    in_process: bool = Field(True, description="whether `kb up` runs a worker too")
+    timezone: str = Field(
+        "",
+        description="time zone of the times below, such as Europe/Berlin; empty takes the machine's",
+    )
+    sync: str = Field("0 2 * * *", description="when all sources are synchronised")
+    retry: str = Field(
+        "30 * * * *", description="when documents are tried again whose failure may have passed"
+    )
+    prune: str = Field(
+        "0 4 * * *", description="when old index generations and old runs are deleted"
+    )
+    health: str = Field("*/15 * * * *", description="when figures of health are logged")
+    lease_s: float = Field(
+        60.0, gt=0, description="seconds of silence after which a worker counts as dead"
+    )
+    keep_runs_days: int = Field(
+        90, ge=1, description="days after which finished runs are forgotten"
+    )
 
 
 class CatalogSettings(Section):
@@ -262,6 +297,7 @@ class Settings(BaseSettings):
     embedder: EmbedderSettings = EmbedderSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     ingest: IngestSettings = IngestSettings()
+    worker: WorkerSettings = WorkerSettings()
     catalog: CatalogSettings = CatalogSettings()
     index: IndexSettings = IndexSettings()
     search: SearchSettings = SearchSettings()

@@ -236,6 +236,8 @@ class DocumentStatus(StrEnum):
     PENDING = "pending"
     INDEXED = "indexed"
     FAILED = "failed"
+    QUARANTINED = "quarantined"
+    """Failed three times: left alone until its file changes or a person retries it."""
     EXCLUDED = "excluded"
     """Taken out by a person; sync leaves it out until it is retried."""
 
@@ -314,15 +316,43 @@ class Generation:
     embedder: Mapping[str, Any] = field(default_factory=dict)
 
 
+class SourceKind(StrEnum):
+    FOLDER = "folder"
+    UPLOAD = "upload"
+    """What is uploaded to a collection: one area each."""
+    LIST = "list"
+    """The files that a text file names, one a line."""
+
+
+class Symlinks(StrEnum):
+    """What becomes of symbolic links in a source."""
+
+    NEVER = "never"
+    INSIDE = "inside"
+    """Links to files below the root only: whoever writes there must not publish the rest of the disk."""
+    FOLLOW = "follow"
+    """Wherever they lead, to folders too."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """A source as the catalogue keeps it. `root` is a folder's absolute path."""
+    """A source as the catalogue keeps it. `root` is the absolute path of its folder or list.
+
+    Documents inherit `groups`. `include` and `exclude` are patterns as in .gitignore; nothing to
+    include means everything. Files larger than `max_file_mb` (MiB) are left out. A paused source is
+    neither read nor emptied.
+    """
 
     id: str
     collection: str
-    kind: str
+    kind: SourceKind
     root: str
     groups: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    max_file_mb: int | None = None
+    symlinks: Symlinks = Symlinks.INSIDE
+    paused: bool = False
 
 
 class RunStatus(StrEnum):
@@ -330,11 +360,17 @@ class RunStatus(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    """A person asked for it."""
+    INTERRUPTED = "interrupted"
+    """Its process was stopped or killed; the next run goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One ingestion that can be watched. `counts` are documents by outcome, plus `chunks`."""
+    """One ingestion that can be watched. `counts` are documents by outcome, plus `chunks`.
+
+    `beat_at` is when its process last wrote to it: a running one that is silent has been killed.
+    """
 
     id: str
     collection: str
@@ -344,4 +380,21 @@ class Run:
     started_at: datetime
     finished_at: datetime | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    error: str | None = None
+    beat_at: datetime | None = None
+    cancel_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One slot of a job, such as a night's sync, and the worker that has it or had it.
+
+    `owner` is None when the worker let go of it unfinished. Finished, `error` says how it failed.
+    """
+
+    job: str
+    slot: str
+    owner: str | None
+    beat_at: datetime
+    finished_at: datetime | None = None
     error: str | None = None

@@ -27,6 +27,12 @@ MOST_ROUNDS = 5
 """Rounds after which writers are held even if they are as fast as the copying."""
 
 
+class BeingReindexed(ConfigError):
+    """Another process is building a generation of this collection."""
+
+    code = "being_reindexed"
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What `reindex` would do. `seconds` is for embedding alone, from a sample.
@@ -120,16 +126,29 @@ async def rollback(collection: str, services: Services) -> tuple[Generation, int
     return replace(previous, live=True), len(found.to_read)
 
 
-async def prune(collection: str, services: Services, keep: int | None = None) -> list[Generation]:
+async def prune_earlier(collection: str, services: Services) -> list[Generation]:
+    """As `prune`, but leaves unfinished generations to whoever builds them. Raises BeingReindexed."""
+    async with _only_one(collection, services):
+        return await prune(collection, services, unfinished=False)
+
+
+async def prune(
+    collection: str, services: Services, keep: int | None = None, *, unfinished: bool = True
+) -> list[Generation]:
     """Drops all generations but the live one and one to go back to; gives those dropped.
 
-    The one kept is `keep`, else the newest before the live one.
+    The one kept is `keep`, else the newest before the live one. Those after the live one are
+    unfinished, or were rolled back.
     """
     live = await _live_generation(collection, services)
     generations = await services.catalog.generations(collection)
     earlier = [g.number for g in generations if g.number < live.number]
     kept = {live.number, keep if keep is not None else max(earlier, default=live.number)}
-    dropped = [generation for generation in generations if generation.number not in kept]
+    dropped = [
+        generation
+        for generation in generations
+        if generation.number not in kept and (unfinished or generation.number < live.number)
+    ]
     for generation in dropped:
         await services.store.drop(generation.index_name)
         await services.catalog.delete_generation(collection, generation.number)
@@ -218,7 +237,7 @@ async def _only_one(collection: str, services: Services) -> AsyncIterator[None]:
     try:
         await lock.acquire(timeout=0)
     except Timeout as error:
-        raise ConfigError(f"{collection} is being indexed anew by another process.") from error
+        raise BeingReindexed(f"{collection} is being indexed anew by another process.") from error
     try:
         yield
     finally:

@@ -1,35 +1,140 @@
-"""One synchronisation of one source, as a run that can be watched."""
+"""Bringing index and catalogue in line with sources: one, some, or the part that a path names."""
 
 import asyncio
-import contextlib
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from filelock import Timeout
 
 from ingestion.pipeline import sync_source
+from ingestion.planning import DeleteGuard, SyncMode, SyncRequest
 from ingestion.progress import SyncProgress
-from ingestion.sources import FOLDER, FolderSource, folder_record, upload_record
+from ingestion.sources import folder_record
 from kb.errors import (
     ConfigError,
     GenerationSwitched,
     IndexUnavailable,
     KBError,
     NotFoundError,
+    SourceBusy,
 )
-from kb.ports import Catalog
-from kb.types import Document, Run, RunStatus, SourceRecord
+from kb.ports import Source
+from kb.types import Document, Run, SourceKind, SourceRecord
 from serving.bootstrap import Services
 from serving.patience import retrying
-
-HEARTBEAT_S = 1.0
-"""How often the counts of a run are written to the catalogue."""
+from serving.runs import close_interrupted, recorded
+from serving.sources import only_one, stored_source
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceResult:
+    """What became of one source: a run that was done, or the error that kept it from that."""
+
+    source: SourceRecord
+    progress: SyncProgress
+    run: Run | None = None
+    error: KBError | None = None
+
+    @property
+    def failed(self) -> bool:
+        """A source that another process is just synchronising is no failure."""
+        return self.error is not None and not isinstance(self.error, SourceBusy)
+
+
+async def run_sync(
+    record: SourceRecord,
+    services: Services,
+    progress: SyncProgress,
+    request: SyncRequest,
+    *,
+    wait: bool = False,
+) -> Run:
+    """Synchronises under the source's lock and gives the finished run.
+
+    Where another process holds the lock: waits for it, or raises SourceBusy. While the index is gone,
+    and when another generation goes live, it begins again from what is done already.
+    Raises ConfigError for a source that is paused or can't be read, RunCancelled, BackendError.
+    """
+    await services.ensure_collection(record.collection)
+    async with only_one(record, services, wait=wait):
+        source = await stored_source(record, services)
+        if source.record.paused:
+            raise ConfigError(
+                f"The source {source.record.root} is paused: `kb sources resume {record.id}`."
+            )
+        await close_interrupted(record, services.catalog)
+        work = _sync(source, services, progress, request)
+        return await recorded(work, record, request.mode, progress, services.catalog)
+
+
+async def _sync(
+    source: Source, services: Services, progress: SyncProgress, request: SyncRequest
+) -> None:
+    patience_s = services.settings.ingest.index_patience_s
+    async for attempt in retrying(
+        patience_s, IndexUnavailable, GenerationSwitched, done=lambda: progress.written
+    ):
+        with attempt:
+            progress.restart()
+            backends = await services.backends(source.record.collection)
+            await sync_source(source, backends, progress, request)
+
+
+def request_of(
+    services: Services,
+    mode: SyncMode = SyncMode.INCREMENTAL,
+    scope: str = "",
+    *,
+    confirm_deletes: bool = False,
+) -> SyncRequest:
+    """A request with the settings' guard against deleting too much."""
+    ingest = services.settings.ingest
+    guard = DeleteGuard(ingest.max_delete_share, ingest.free_deletes)
+    return SyncRequest(mode, scope, None if confirm_deletes else guard)
+
+
+async def sync_all(
+    records: Iterable[SourceRecord],
+    services: Services,
+    request: SyncRequest,
+    show: Callable[[SyncProgress], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> list[SourceResult]:
+    """Synchronises sources one after another; one that fails does not keep the others from theirs.
+
+    `show` is entered around each. Cancelling one run goes on with the next source.
+    """
+    results = []
+    for record in records:
+        progress = SyncProgress()
+        try:
+            with show(progress):
+                run = await run_sync(record, services, progress, request)
+            results.append(SourceResult(record, progress, run))
+        except KBError as error:
+            log.warning("source_not_synced", source=record.id, code=error.code, reason=str(error))
+            results.append(SourceResult(record, progress, error=error))
+    return results
+
+
+async def wanted_sources(
+    services: Services, source_id: str | None = None, collection: str | None = None
+) -> list[SourceRecord]:
+    """One source, or all of a collection or of all, without those that are paused.
+
+    Raises NotFoundError, and ConfigError when the one that is named is paused.
+    """
+    if source_id:
+        record = await services.catalog.source(source_id)
+        if record.paused:
+            raise ConfigError(f"This source is paused: `kb sources resume {source_id}`.")
+        return [record]
+    if collection:
+        await services.catalog.collection(collection)
+    return [r for r in await services.catalog.sources(collection) if not r.paused]
 
 
 async def ingest_path(
@@ -43,60 +148,33 @@ async def ingest_path(
     path = await asyncio.to_thread(_existing, path)
     records = await services.catalog.sources(collection)
     record, scope = _record_for(path, collection, records)
-    await run_sync(_source(record, records), services, progress, scope)
+    await run_sync(record, services, progress, request_of(services, scope=scope))
     for nested in records:
         if (
-            nested.kind == FOLDER
+            nested.kind is SourceKind.FOLDER
             and nested.id != record.id
             and Path(nested.root).is_relative_to(path)
         ):
-            await run_sync(_source(nested, records), services, progress)
+            await run_sync(nested, services, progress, request_of(services))
 
 
-async def run_sync(
-    source: FolderSource,
-    services: Services,
-    progress: SyncProgress,
-    scope: str = "",
-    *,
-    wait: bool = False,
-) -> Run:
-    """Synchronises under the source's lock; the run ends in the catalogue whatever happens.
-
-    Where another process holds the lock: waits for it, or raises ConfigError. While the index is gone,
-    and when another generation goes live, it begins again from what is done already.
-    """
-    record = source.record
-    await services.ensure_collection(record.collection)
-    async with _only_one(record, services, wait):
-        await services.catalog.ensure_source(record)
-        await _close_interrupted_runs(record, services.catalog)
-        run = Run(
-            uuid.uuid4().hex,
-            record.collection,
-            record.id,
-            "sync",
-            RunStatus.RUNNING,
-            datetime.now(UTC),
-        )
-        await services.catalog.start_run(run)
-        async with _recorded(run, progress, services.catalog):
-            patience_s = services.settings.ingest.index_patience_s
-            async for attempt in retrying(
-                patience_s, IndexUnavailable, GenerationSwitched, done=lambda: progress.written
-            ):
-                with attempt:
-                    progress.restart()
-                    backends = await services.backends(record.collection)
-                    await sync_source(source, backends, progress, scope)
-    return run
+async def sync_collection(collection: str, services: Services, progress: SyncProgress) -> None:
+    """Brings all sources of a collection up to date, one after another; waits for other processes."""
+    for record in await wanted_sources(services, collection=collection):
+        await run_sync(record, services, progress, request_of(services), wait=True)
 
 
-async def upload_source(collection: str, services: Services) -> FolderSource:
-    """The collection's upload area as a source; its folder is made where missing."""
-    folder = services.upload_folder(collection)
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    return FolderSource(upload_record(collection, folder))
+async def sync_document(document: Document, services: Services, progress: SyncProgress) -> None:
+    """Brings one document of a source up to date. Raises NotFoundError when its source is gone."""
+    try:
+        record = await services.catalog.source(document.source_id)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"The source of {document.uri} is gone. Ingest its folder again."
+        ) from error
+    source = await stored_source(record, services)
+    scope = source.relative_path(document.uri)
+    await run_sync(record, services, progress, request_of(services, scope=scope))
 
 
 def _existing(path: Path) -> Path:
@@ -114,83 +192,9 @@ def _record_for(
     A file on its own makes its folder a source of which only that file is read.
     """
     for record in records:
-        if record.kind == FOLDER and path.is_relative_to(record.root):
+        if record.kind is SourceKind.FOLDER and path.is_relative_to(record.root):
             scope = path.relative_to(record.root).as_posix()
             return record, "" if scope == "." else scope
     if path.is_file():
         return folder_record(collection, path.parent), path.name
     return folder_record(collection, path), ""
-
-
-def _source(record: SourceRecord, records: list[SourceRecord]) -> FolderSource:
-    others = (Path(other.root) for other in records if other.id != record.id)
-    return FolderSource(record, frozenset(others))
-
-
-@asynccontextmanager
-async def _only_one(record: SourceRecord, services: Services, wait: bool) -> AsyncIterator[None]:
-    lock = services.lock(f"source-{record.id}")
-    try:
-        await lock.acquire(timeout=-1 if wait else 0)
-    except Timeout as error:
-        raise ConfigError(
-            f"{record.root} is being ingested by another process. Wait until it has finished."
-        ) from error
-    try:
-        yield
-    finally:
-        await lock.release()
-
-
-async def _close_interrupted_runs(record: SourceRecord, catalog: Catalog) -> None:
-    """We hold the lock, so a run of this source that still says 'running' was killed."""
-    for run in await catalog.runs(collection=record.collection):
-        if run.source_id == record.id and run.status is RunStatus.RUNNING:
-            await catalog.update_run(
-                run.id, counts=run.counts, status=RunStatus.FAILED, error="interrupted"
-            )
-
-
-@asynccontextmanager
-async def _recorded(run: Run, progress: SyncProgress, catalog: Catalog) -> AsyncIterator[None]:
-    """Writes the run's counts while it goes on, and how it ended."""
-
-    async def heartbeat() -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            await catalog.update_run(run.id, counts=progress.counts())
-
-    beating = asyncio.create_task(heartbeat())
-    status, message = RunStatus.FAILED, None
-    try:
-        yield
-        status = RunStatus.DONE
-    except asyncio.CancelledError:
-        status = RunStatus.CANCELLED
-        raise
-    except KBError as error:
-        message = error.message
-        raise
-    finally:
-        beating.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await beating
-        await catalog.update_run(run.id, counts=progress.counts(), status=status, error=message)
-        log.info("sync_finished", run=run.id, status=status, **progress.counts())
-
-
-async def sync_collection(collection: str, services: Services, progress: SyncProgress) -> None:
-    """Brings all sources of a collection up to date, one after another."""
-    records = await services.catalog.sources(collection)
-    for record in records:
-        await run_sync(_source(record, records), services, progress, wait=True)
-
-
-async def sync_document(document: Document, services: Services, progress: SyncProgress) -> None:
-    """Brings one document of a source up to date. Raises NotFoundError when its source is gone."""
-    records = await services.catalog.sources(document.collection)
-    record = next((r for r in records if r.id == document.source_id), None)
-    if record is None:
-        raise NotFoundError(f"The source of {document.uri} is gone. Ingest its folder again.")
-    source = _source(record, records)
-    await run_sync(source, services, progress, source.relative_path(document.uri))

@@ -17,7 +17,8 @@ from kb.errors import GenerationSwitched, InvalidQueryError, KBError
 from kb.types import Document, DocumentStatus
 from serving.bootstrap import Services
 from serving.patience import retrying
-from serving.sync import run_sync, upload_source
+from serving.sources import upload_source
+from serving.sync import request_of, run_sync
 
 MAX_NAME_BYTES = 200
 """File systems allow 255 bytes; the temporary name is a little longer."""
@@ -56,9 +57,7 @@ class UploadQueue:
         that no file can have.
         """
         name = clean_name(name)
-        await self._services.ensure_collection(collection)
         source = await upload_source(collection, self._services)
-        await self._services.catalog.ensure_source(source.record)
         size = await asyncio.to_thread(_store, content, Path(source.record.root) / name)
         document = Document(
             id=ids.document_id(source.record.id, name),
@@ -71,6 +70,7 @@ class UploadQueue:
             mtime_ns=0,
             content_hash="",
             status=DocumentStatus.PENDING,
+            groups=source.record.groups,
         )
         await self._services.catalog.save_documents([document])
         self._waiting.put_nowait((collection, name))
@@ -81,7 +81,13 @@ class UploadQueue:
             collection, name = await self._waiting.get()
             try:
                 source = await upload_source(collection, self._services)
-                await run_sync(source, self._services, SyncProgress(), scope=name, wait=True)
+                await run_sync(
+                    source.record,
+                    self._services,
+                    SyncProgress(),
+                    request_of(self._services, scope=name),
+                    wait=True,
+                )
             except KBError as error:
                 log.error(
                     "upload_not_indexed",

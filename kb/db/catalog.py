@@ -1,15 +1,14 @@
 """The `Catalog` port on SQLite or PostgreSQL."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Row,
     Select,
-    Table,
     bindparam,
     delete,
     func,
@@ -17,8 +16,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kb.db import tables
 from kb.db.generations import (
@@ -31,7 +28,9 @@ from kb.db.generations import (
     set_hold,
 )
 from kb.db.migrate import check_schema
+from kb.db.runs import SQLRuns
 from kb.db.session import LOCK_TIMEOUT_S, Database
+from kb.db.statements import insert_new, upsert, values_of
 from kb.errors import ConfigError, NotFoundError
 from kb.ids import check_collection_name
 from kb.types import (
@@ -40,22 +39,15 @@ from kb.types import (
     DocumentStatus,
     Generation,
     IndexSchema,
-    Run,
-    RunStatus,
     SourceRecord,
 )
 
 STREAM_PAGE = 1_000
 """Documents a stream reads at a time: about 1 MB."""
 
-Entry = TypeVar("Entry", Document, Run, SourceRecord)
 
-
-class SQLCatalog:
+class SQLCatalog(SQLRuns):
     """Open it on the event loop that uses it; the tables must be there (`kb.db.migrate`)."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     @classmethod
     async def open(cls, url: str, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> "SQLCatalog":
@@ -81,7 +73,7 @@ class SQLCatalog:
         check_collection_name(name)
         row = {"name": name, "created_at": datetime.now(UTC)}
         async with self._database.write() as connection:
-            await _insert_new(connection, tables.collections, row)
+            await insert_new(connection, tables.collections, row)
 
     async def collections(self) -> list[Collection]:
         async with self._database.read() as connection:
@@ -188,10 +180,30 @@ class SQLCatalog:
 
     # --- Sources --------------------------------------------------------------------------------
 
-    async def ensure_source(self, source: SourceRecord) -> None:
+    async def ensure_source(self, source: SourceRecord) -> SourceRecord:
         _check_storable(source.root)
         async with self._database.write() as connection:
-            await _upsert(connection, tables.sources, [_values(source)])
+            await insert_new(connection, tables.sources, values_of(source))
+        return await self.source(source.id)
+
+    async def save_source(self, source: SourceRecord) -> None:
+        _check_storable(source.root)
+        async with self._database.write() as connection:
+            await upsert(connection, tables.sources, [values_of(source)])
+
+    async def delete_source(self, source_id: str) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(delete(tables.sources).where(tables.sources.c.id == source_id))
+
+    async def source(self, source_id: str) -> SourceRecord:
+        query = select(tables.sources).where(tables.sources.c.id == source_id)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise NotFoundError(
+                f"There is no source {source_id!r}. `kb sources list` shows those there are."
+            )
+        return SourceRecord(**row._mapping)
 
     async def sources(self, collection: str | None = None) -> list[SourceRecord]:
         query = select(tables.sources).order_by(tables.sources.c.id)
@@ -246,10 +258,10 @@ class SQLCatalog:
         self, documents: Sequence[Document], generation: Generation | None = None
     ) -> None:
         # By id, so that two writers lock rows in the same order and never wait for each other.
-        rows = sorted(map(_values, documents), key=lambda row: row["id"])
+        rows = sorted(map(values_of, documents), key=lambda row: row["id"])
         async with self._database.write() as connection:
             await check_live(connection, generation)
-            await _upsert(connection, tables.documents, rows)
+            await upsert(connection, tables.documents, rows)
 
     async def delete_documents(
         self, document_ids: Sequence[str], generation: Generation | None = None
@@ -264,42 +276,8 @@ class SQLCatalog:
             await check_live(connection, generation)
             await connection.execute(statement, rows)
 
-    # --- Runs -----------------------------------------------------------------------------------
 
-    async def start_run(self, run: Run) -> None:
-        async with self._database.write() as connection:
-            await _upsert(connection, tables.runs, [_values(run) | {"counts": dict(run.counts)}])
-
-    async def update_run(
-        self,
-        run_id: str,
-        *,
-        counts: Mapping[str, int],
-        status: RunStatus = RunStatus.RUNNING,
-        error: str | None = None,
-    ) -> None:
-        finished_at = None if status is RunStatus.RUNNING else datetime.now(UTC)
-        change = update(tables.runs).where(tables.runs.c.id == run_id)
-        change = change.values(
-            counts=dict(counts), status=status, error=error, finished_at=finished_at
-        )
-        async with self._database.write() as connection:
-            if (await connection.execute(change)).rowcount == 0:
-                raise NotFoundError(f"There is no run {run_id!r}; its collection may be deleted.")
-
-    async def runs(self, *, collection: str | None = None, limit: int = 50) -> list[Run]:
-        query = (
-            select(tables.runs)
-            .order_by(tables.runs.c.started_at.desc(), tables.runs.c.id.desc())
-            .limit(limit)
-        )
-        if collection is not None:
-            query = query.where(tables.runs.c.collection == collection)
-        async with self._database.read() as connection:
-            return [Run(**row._mapping) for row in await connection.execute(query)]
-
-
-# --- Statements ---------------------------------------------------------------------------------
+# --- Statements, rows and values ----------------------------------------------------------------
 
 
 def _counted_collections() -> Select[Any]:
@@ -317,42 +295,6 @@ def _counted_collections() -> Select[Any]:
             tables.collections.c.name, tables.collections.c.created_at, tables.documents.c.status
         )
     )
-
-
-async def _insert_new(connection: AsyncConnection, table: Table, row: Mapping[str, Any]) -> None:
-    await connection.execute(_insert(connection, table).on_conflict_do_nothing(), row)
-
-
-async def _upsert(
-    connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Inserts rows, or overwrites all columns of those that are there."""
-    if not rows:
-        return
-    statement = _insert(connection, table)
-    statement = statement.on_conflict_do_update(
-        index_elements=list(table.primary_key),
-        set_={
-            column.name: statement.excluded[column.name]
-            for column in table.columns
-            if not column.primary_key
-        },
-    )
-    await connection.execute(statement, rows)
-
-
-def _insert(connection: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
-
-
-# --- Rows and values ----------------------------------------------------------------------------
-
-
-def _values(entry: Entry) -> dict[str, Any]:
-    """A value's fields as they are: columns bear their names."""
-    return {field.name: getattr(entry, field.name) for field in fields(entry)}
 
 
 def _collections(rows: Iterable[Row[Any]]) -> list[Collection]:

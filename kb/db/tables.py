@@ -19,9 +19,9 @@ from sqlalchemy import (
 )
 
 from kb.db.columns import CleanText, Strings, UtcDateTime, one_of
-from kb.types import DocumentStatus, FailureCategory, RunStatus
+from kb.types import DocumentStatus, FailureCategory, RunStatus, SourceKind, Symlinks
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The newest migration. A constant, so that opening the catalogue needs no alembic (1 s to import)."""
 
 metadata = MetaData(
@@ -55,9 +55,14 @@ sources = Table(
     metadata,
     Column("id", Text, primary_key=True),
     _collection(),
-    Column("kind", Text, nullable=False),
+    Column("kind", one_of(SourceKind), nullable=False),
     Column("root", Text, nullable=False),
     Column("groups", Strings, nullable=False),
+    Column("include", Strings, nullable=False),
+    Column("exclude", Strings, nullable=False),
+    Column("max_file_mb", Integer),
+    Column("symlinks", one_of(Symlinks), nullable=False),
+    Column("paused", Boolean, nullable=False),
     Index(None, "collection"),
 )
 
@@ -100,9 +105,23 @@ runs = Table(
     Column("finished_at", UtcDateTime),
     Column("counts", JSON, nullable=False),
     Column("error", CleanText),
+    Column("beat_at", UtcDateTime),
+    Column("cancel_requested", Boolean, nullable=False),
     Index(None, "started_at", "id"),
     Index(None, "collection", "started_at", "id"),
     Index(None, "source_id"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    # The key itself refuses a second worker the same slot.
+    Column("job", Text, primary_key=True),
+    Column("slot", Text, primary_key=True),
+    Column("owner", Text),
+    Column("beat_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("error", CleanText),
 )
 
 generations = Table(

@@ -17,6 +17,7 @@ from serving.app.health.router import router as health
 from serving.app.metrics.router import router as metrics
 from serving.app.models.router import router as models
 from serving.app.page.router import router as page
+from serving.app.runs.router import router as runs
 from serving.app.search.router import router as search
 from serving.bootstrap import Services
 from serving.uploads import UploadQueue
@@ -49,7 +50,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(SameMachine)
     install_error_handlers(app)
     server = services.settings.server
-    for router in (chat, models, embeddings, search, health, metrics, page):
+    for router in (chat, models, embeddings, search, runs, health, metrics, page):
         app.include_router(router, max_body_size=server.max_body_kb << 10)
     app.include_router(documents, max_body_size=server.max_upload_mb << 20)
     app.mount("/web", StaticFiles(packages=[("serving", "web")]))

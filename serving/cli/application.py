@@ -14,7 +14,11 @@ from serving.cli import (
     generations,
     health,
     ingestion,
+    runs,
     server,
+    sources,
+    syncing,
+    worker,
 )
 from serving.cli.output import errors
 
@@ -30,6 +34,10 @@ app = typer.Typer(
 )
 server.register(app)
 ingestion.register(app)
+syncing.register(app)
+app.add_typer(sources.app, name="sources")
+app.add_typer(runs.app, name="runs")
+worker.register(app)
 answers.register(app)
 app.add_typer(documents.app, name="documents")
 app.add_typer(collections.app, name="collections")

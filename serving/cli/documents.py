@@ -122,7 +122,7 @@ def retry(document_id: IdArgument, json: JsonOption = False) -> None:
         return await services.catalog.document(document_id)
 
     document = run(action)
-    failed = document.status is DocumentStatus.FAILED
+    failed = document.error_category is not None
     report(progress, [document] if failed else [], json)
     if failed:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +17,10 @@ from serving.cli.ingestion import MOST_FAILURES_SHOWN, report
 from serving.cli.output import console
 from serving.cli.progress import shown
 from serving.cli.running import run
+from serving.jobs import open_worker
 from serving.server import listen, serve_api
 from serving.sync import ingest_path
+from serving.worker import working
 
 
 def register(app: typer.Typer) -> None:
@@ -30,9 +33,10 @@ def up(
         Path | None, typer.Option(help="Folder or file to index first; else the examples, once.")
     ] = None,
 ) -> None:
-    """Index documents, then serve: everything in one command.
+    """Index documents, then serve and keep the index up to date: everything in one command.
 
-    Without --docs the examples are indexed where there is nothing yet.
+    Without --docs the examples are indexed where there is nothing yet. A worker runs in the same
+    process: sources are synchronised every night (settings worker.*).
 
     Example: [bold]kb up --docs ~/Documents[/]
     """
@@ -49,7 +53,10 @@ def up(
                 limit=MOST_FAILURES_SHOWN,
             )
             report(progress, failures, as_json=False)
-        await serve_api(services, open_socket, print_addresses)
+        async with AsyncExitStack() as beside:
+            if services.settings.worker.in_process:
+                await beside.enter_async_context(working(open_worker(services)))
+            await serve_api(services, open_socket, print_addresses)
 
     _run_server(action)
 

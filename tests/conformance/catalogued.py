@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from kb.types import Document, DocumentStatus, IndexSchema, SourceRecord
+from kb.types import Document, DocumentStatus, IndexSchema, SourceKind, SourceRecord
 
 SCHEMA = IndexSchema("e5/abc", 384, 1, 1)
-SOURCE = SourceRecord("s1", "docs", "folder", "/home/me/文档", ("team", "管理员"))
+SOURCE = SourceRecord("s1", "docs", SourceKind.FOLDER, "/home/me/文档", ("team", "管理员"))
 NOON = datetime(2026, 3, 29, 12, 0, 0, 123456, tzinfo=UTC)
 DOCUMENT = Document(
     id="d1",

@@ -17,6 +17,7 @@ from kb.types import (
     FailureCategory,
     Run,
     RunStatus,
+    SourceKind,
     SourceRecord,
 )
 from tests.conformance.catalogued import DOCUMENT, NOON, SCHEMA, SOURCE
@@ -84,7 +85,7 @@ async def test_deleting_a_collection_deletes_what_belongs_to_it_and_nothing_else
     filled: Catalog,
 ) -> None:
     await filled.ensure_collection("other")
-    await filled.ensure_source(SourceRecord("s2", "other", "folder", "/srv"))
+    await filled.ensure_source(SourceRecord("s2", "other", SourceKind.FOLDER, "/srv"))
     kept = replace(DOCUMENT, id="d2", collection="other", source_id="s2")
     await filled.save_documents([kept])
     await filled.add_generation("docs", SCHEMA)
@@ -149,14 +150,16 @@ async def test_generations_added_at_once_have_different_numbers(catalog: Catalog
 
 
 async def test_a_source_saved_again_takes_the_new_values(filled: Catalog) -> None:
-    await filled.ensure_source(replace(SOURCE, groups=()))
-    assert await filled.sources() == [replace(SOURCE, groups=())]
+    changed = replace(SOURCE, groups=(), exclude=("*.tmp",), max_file_mb=3, paused=True)
+    await filled.save_source(changed)
+    assert await filled.sources() == [changed]
+    assert await filled.ensure_source(SOURCE) == changed, "what is set already is kept"
     assert await filled.documents() == [DOCUMENT], "overwriting a source must not touch documents"
 
 
 async def test_sources_of_one_collection_or_of_all(filled: Catalog) -> None:
     await filled.ensure_collection("other")
-    other = SourceRecord("s0", "other", "folder", "/srv")
+    other = SourceRecord("s0", "other", SourceKind.FOLDER, "/srv")
     await filled.ensure_source(other)
     assert await filled.sources() == [other, SOURCE]
     assert await filled.sources("docs") == [SOURCE]
@@ -238,7 +241,7 @@ async def test_documents_need_their_source_and_none_is_saved_without(filled: Cat
 
 async def test_documents_are_filtered_and_come_by_id(filled: Catalog) -> None:
     await filled.ensure_collection("other")
-    await filled.ensure_source(SourceRecord("s2", "other", "folder", "/srv"))
+    await filled.ensure_source(SourceRecord("s2", "other", SourceKind.FOLDER, "/srv"))
     failed = replace(DOCUMENT, id="d3", status=DocumentStatus.FAILED)
     second = replace(DOCUMENT, id="d2", collection="other", source_id="s2")
     await filled.save_documents([failed, second])
@@ -305,8 +308,13 @@ async def test_a_run_is_watched_to_its_end(filled: Catalog) -> None:
     await filled.start_run(run)
     assert await filled.runs() == [run]
 
-    await filled.update_run("r1", counts={"indexed": 3, "chunks": 12})
-    assert await filled.runs() == [replace(run, counts={"indexed": 3, "chunks": 12})]
+    assert not await filled.update_run("r1", counts={"indexed": 3, "chunks": 12})
+    (running,) = await filled.runs(source_id="s1", status=RunStatus.RUNNING)
+    assert running.beat_at is not None
+    assert replace(running, beat_at=None) == replace(run, counts={"indexed": 3, "chunks": 12})
+
+    assert (await filled.cancel_run("r1")).cancel_requested
+    assert await filled.update_run("r1", counts={"indexed": 3})
 
     await filled.update_run("r1", counts={"failed": 1}, status=RunStatus.FAILED, error="disk full")
     (ended,) = await filled.runs()
@@ -334,6 +342,71 @@ async def test_runs_come_newest_first(filled: Catalog) -> None:
 async def test_an_unknown_run_is_an_error(filled: Catalog) -> None:
     with pytest.raises(NotFoundError, match="no run 'r9'"):
         await filled.update_run("r9", counts={})
+    with pytest.raises(NotFoundError, match="no run 'r9'"):
+        await filled.run("r9")
+    with pytest.raises(NotFoundError, match="no run 'r9'"):
+        await filled.cancel_run("r9")
+
+
+async def test_cancelling_a_finished_run_changes_nothing(filled: Catalog) -> None:
+    run = Run("r1", "docs", "s1", "incremental", RunStatus.DONE, NOON)
+    await filled.start_run(run)
+    assert await filled.cancel_run("r1") == run
+
+
+# --- Leases -------------------------------------------------------------------------------------
+
+
+async def test_a_slot_is_for_the_first_who_asks(catalog: Catalog) -> None:
+    taken = await asyncio.gather(
+        *(catalog.take_lease("sync", "night", f"w{number}", 60) for number in range(8))
+    )
+    assert sum(taken) == 1
+    assert await catalog.take_lease("sync", "next night", "w9", 60)
+    assert await catalog.take_lease("retry", "night", "w9", 60)
+
+
+async def test_a_finished_slot_is_never_taken_again(catalog: Catalog) -> None:
+    assert await catalog.take_lease("sync", "night", "w1", 60)
+    assert await catalog.finish_lease("sync", "night", "w1", "disk full")
+    assert not await catalog.take_lease("sync", "night", "w1", 0)
+    assert not await catalog.take_lease("sync", "night", "w2", 0)
+    assert not await catalog.beat_lease("sync", "night", "w1")
+    assert await catalog.leases(abandoned_for_s=0) == []
+    (lease,) = await catalog.leases()
+    assert (lease.owner, lease.error) == ("w1", "disk full")
+    await catalog.forget_finished(datetime.now(UTC) + timedelta(seconds=1))
+    assert await catalog.leases() == []
+
+
+async def test_a_silent_owner_loses_its_slot_and_is_told(catalog: Catalog) -> None:
+    assert await catalog.take_lease("sync", "night", "w1", 60)
+    await asyncio.sleep(0.3)
+    assert await catalog.leases(abandoned_for_s=60) == []
+    (lease,) = await catalog.leases(abandoned_for_s=0.2)
+    assert (lease.job, lease.slot) == ("sync", "night")
+    assert await catalog.beat_lease("sync", "night", "w1")
+    assert not await catalog.take_lease("sync", "night", "w2", 0.2), "it has just been heard of"
+    await asyncio.sleep(0.3)
+    assert await catalog.take_lease("sync", "night", "w2", 0.2)
+    assert not await catalog.beat_lease("sync", "night", "w1")
+    assert not await catalog.finish_lease("sync", "night", "w1")
+    assert await catalog.finish_lease("sync", "night", "w2")
+
+
+async def test_a_slot_that_was_let_go_is_taken_at_once(catalog: Catalog) -> None:
+    assert await catalog.take_lease("sync", "night", "w1", 60)
+    assert await catalog.release_lease("sync", "night", "w1")
+    assert [lease.owner for lease in await catalog.leases(abandoned_for_s=60)] == [None]
+    assert await catalog.take_lease("sync", "night", "w2", 60)
+
+
+async def test_a_source_goes_with_its_documents(filled: Catalog) -> None:
+    await filled.delete_source("s1")
+    await filled.delete_source("s1")
+    assert await filled.documents() == []
+    with pytest.raises(NotFoundError, match="no source 's1'"):
+        await filled.source("s1")
 
 
 # --- Life ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
-from kb.types import Document, DocumentStatus, SourceRecord
+from kb.types import Document, DocumentStatus, SourceKind, SourceRecord
 
 REPOSITORY = Path(__file__).parents[2]
 PROCESSES = 2
@@ -84,7 +84,7 @@ async def _prepare(url: str) -> None:
     await migrate(url)
     catalog = await SQLCatalog.open(url)
     await catalog.ensure_collection("docs")
-    await catalog.ensure_source(SourceRecord("s1", "docs", "folder", "/srv"))
+    await catalog.ensure_source(SourceRecord("s1", "docs", SourceKind.FOLDER, "/srv"))
     await catalog.close()
 
 

@@ -20,7 +20,7 @@ from kb.db.catalog import SQLCatalog
 from kb.db.migrate import alembic_config, find_scripts, in_migration, migrate
 from kb.db.tables import SCHEMA_REVISION, metadata
 from kb.errors import ConfigError
-from kb.types import Document, DocumentStatus, SourceRecord
+from kb.types import Document, DocumentStatus, SourceKind, SourceRecord
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENT = Document(
@@ -49,7 +49,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def save_document(url: str) -> None:
     catalog = await SQLCatalog.open(url)
     await catalog.ensure_collection("docs")
-    await catalog.ensure_source(SourceRecord("s1", "docs", "folder", "/srv"))
+    await catalog.ensure_source(SourceRecord("s1", "docs", SourceKind.FOLDER, "/srv"))
     await catalog.save_documents([DOCUMENT])
     await catalog.close()
 

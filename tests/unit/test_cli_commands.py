@@ -26,6 +26,18 @@ COMMANDS = [
     "documents retry",
     "collections list",
     "collections delete",
+    "sync",
+    "sources add",
+    "sources list",
+    "sources show",
+    "sources pause",
+    "sources resume",
+    "sources remove",
+    "sources sync",
+    "runs list",
+    "runs show",
+    "runs cancel",
+    "worker",
 ]
 Run = Callable[..., int]
 
@@ -71,6 +83,12 @@ def test_help_has_an_example(run: Run, capsys: pytest.CaptureFixture[str], comma
         (["documents", "list", "--collection", "nowhere"], "nowhere"),
         (["collections", "delete", "nowhere", "--yes"], "nowhere"),
         (["eval", "/nowhere"], "/nowhere"),
+        (["sync", "--source", "0123"], "0123"),
+        (["sync", "--collection", "nowhere"], "nowhere"),
+        (["sources", "add", "/nowhere/at/all"], "is not a folder"),
+        (["sources", "add"], "needs a path"),
+        (["sources", "remove", "0123", "--yes"], "0123"),
+        (["runs", "cancel", "0123"], "0123"),
     ],
 )
 def test_wrong_commands_say_what_to_do(

@@ -10,11 +10,12 @@ import pytest
 from ingestion.chunking import Chunker, token_counter
 from ingestion.parsing import InlineParser
 from ingestion.pipeline import Backends, sync_source
+from ingestion.planning import DeleteGuard, SyncMode, SyncRequest
 from ingestion.progress import SyncProgress
 from ingestion.sources import FolderSource, folder_record
 from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
-from kb.errors import ConfigError, IndexUnavailable, ModelUnavailable
+from kb.errors import ConfigError, DeletionRefused, IndexUnavailable, ModelUnavailable, ParseTimeout
 from kb.settings import IngestSettings
 from kb.types import (
     Document,
@@ -27,6 +28,8 @@ from kb.types import (
 )
 from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.memory_index import MemoryStore
+
+DEFAULT_GUARD = DeleteGuard()
 
 
 class CountingEmbedder(HashingEmbedder):
@@ -55,11 +58,16 @@ class World:
         path.write_text(text, "utf-8")
         return path
 
-    async def sync(self, scope: str = "") -> SyncProgress:
+    async def sync(
+        self,
+        scope: str = "",
+        mode: SyncMode = SyncMode.INCREMENTAL,
+        guard: DeleteGuard | None = DEFAULT_GUARD,
+    ) -> SyncProgress:
         progress = SyncProgress()
         source = FolderSource(folder_record("default", self.root))
         await self.catalog.ensure_source(source.record)
-        await sync_source(source, self.backends, progress, scope)
+        await sync_source(source, self.backends, progress, SyncRequest(mode, scope, guard))
         return progress
 
     async def documents(self) -> dict[str, Document]:
@@ -144,7 +152,7 @@ async def test_moved_document_is_not_embedded_again(world: World) -> None:
     await world.sync()
     path.rename(world.root / "b.md")
     progress = await world.sync()
-    assert (progress.indexed, progress.deleted, progress.embedded) == (1, 1, 0)
+    assert (progress.moved, progress.deleted, progress.embedded) == (1, 0, 0)
     assert list(await world.documents()) == ["b.md"]
 
 
@@ -166,6 +174,114 @@ async def test_folder_that_is_suddenly_empty_deletes_nothing(world: World) -> No
     with pytest.raises(ConfigError, match="Nothing was deleted"):
         await world.sync()
     assert await world.indexed_texts() == {"Alpha text."}
+
+
+async def test_losing_too_much_at_once_deletes_nothing_until_confirmed(world: World) -> None:
+    for number in range(20):
+        world.write(f"{number:02}.md", f"Text number {number}.")
+    await world.sync()
+    for number in range(5):
+        (world.root / f"{number:02}.md").unlink()
+    world.write("new.md", "New text.")
+    guard = DeleteGuard(share=0.2, free=4)
+    with pytest.raises(DeletionRefused, match=r"5 of the 20 .*--confirm-deletes"):
+        await world.sync(guard=guard)
+    assert len(await world.documents()) == 21, "what is new is indexed all the same"
+    assert (await world.sync(guard=None)).deleted == 5
+    assert len(await world.indexed_texts()) == 16
+    (world.root / "05.md").unlink()
+    assert (await world.sync(guard=guard)).deleted == 1
+
+
+async def test_a_folder_that_moves_is_not_a_loss(world: World) -> None:
+    for number in range(20):
+        world.write(f"old/{number:02}.md", f"# Title {number}\n\nText number {number}.")
+    await world.sync()
+    (world.root / "old").rename(world.root / "new")
+    progress = await world.sync(guard=DeleteGuard(share=0, free=0))
+    assert (progress.moved, progress.new, progress.deleted, progress.embedded) == (20, 0, 0, 0)
+    assert (await world.backends.index.count()).documents == 20
+
+
+async def test_the_lesser_of_two_copies_is_no_loss(world: World) -> None:
+    world.write("a.md", "The same text.")
+    path = world.write("b.md", "The same text.")
+    await world.sync()
+    path.unlink()
+    assert (await world.sync(guard=DeleteGuard(share=0, free=0))).deleted == 1
+
+
+async def test_a_document_that_the_index_does_not_let_go_is_not_forgotten(world: World) -> None:
+    world.write("a.md", "Alpha text.")
+    path = world.write("b.md", "Beta text.")
+    await world.sync()
+    path.unlink()
+    index = world.backends.index
+
+    class Deaf(type(index)):  # type: ignore[misc]
+        async def delete(self, document_ids: Sequence[str], *, refresh: bool = True) -> None:
+            return
+
+    original, index.__class__ = index.__class__, Deaf
+    with pytest.raises(IndexUnavailable, match="still holds"):
+        await world.sync()
+    assert set(await world.documents()) == {"a.md", "b.md"}
+    index.__class__ = original
+    assert (await world.sync()).deleted == 1
+
+
+async def test_full_mode_reads_everything_and_embeds_nothing_twice(world: World) -> None:
+    world.write("a.md", "Alpha text.")
+    path = world.write("b.md", "Beta text.")
+    await world.sync()
+    stat = path.stat()
+    path.write_text("Zeta text.", "utf-8")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (await world.sync()).unchanged == 2, "same size, same time"
+    progress = await world.sync(mode=SyncMode.FULL)
+    assert (progress.changed, progress.unchanged) == (2, 0)
+    assert (progress.embedded, progress.reused) == (1, 1)
+    assert await world.indexed_texts() == {"Alpha text.", "Zeta text."}
+
+
+class Slow(InlineParser):
+    """Never done in time with a.md."""
+
+    async def prepare(self, path: Path, document_id: str) -> PreparedDocument:
+        if path.name == "a.md":
+            raise ParseTimeout("It took too long.")
+        return await super().prepare(path, document_id)
+
+
+async def test_three_failures_quarantine_until_the_file_changes(world: World) -> None:
+    world.write("a.md", "Alpha text.")
+    world.backends.parser.__class__ = Slow
+    for attempt in (1, 2, 3):
+        assert (await world.sync()).failed == {FailureCategory.TIMEOUT: 1}
+        document = (await world.documents())["a.md"]
+        assert document.attempts == attempt
+    assert document.status is DocumentStatus.QUARANTINED
+    assert document.error_message == "It took too long."
+    world.backends.parser.__class__ = InlineParser
+    for mode in SyncMode:
+        assert (await world.sync(mode=mode)).unchanged == 1
+    world.write("a.md", "Alpha text, changed.")
+    assert (await world.sync()).indexed == 1
+    assert (await world.documents())["a.md"].attempts == 0
+
+
+async def test_retry_reads_only_what_failed_and_deletes_nothing(world: World) -> None:
+    world.write("a.md", "Alpha text.")
+    gone = world.write("b.md", "Beta text.")
+    world.write("broken.md", " ")
+    world.backends.parser.__class__ = Slow
+    await world.sync()
+    world.backends.parser.__class__ = InlineParser
+    gone.unlink()
+    world.write("c.md", "New text.")
+    progress = await world.sync(mode=SyncMode.RETRY)
+    assert (progress.indexed, progress.deleted, progress.failed.total()) == (1, 0, 0)
+    assert await world.indexed_texts() == {"Alpha text.", "Beta text."}
 
 
 async def test_scope_leaves_the_rest_alone(world: World) -> None:

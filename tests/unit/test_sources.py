@@ -1,11 +1,20 @@
-"""The folder source: what it gives, in which order, and what it leaves out."""
+"""Sources: what they give, in which order, and what they leave out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ingestion.sources import FolderSource, folder_record, upload_record
+from ingestion.sources import (
+    FolderSource,
+    check_patterns,
+    folder_record,
+    list_record,
+    open_source,
+    upload_record,
+)
 from kb.errors import ConfigError
+from kb.types import SourceRecord, Symlinks
 
 
 def walked(root: Path, scope: str = "", others: frozenset[Path] = frozenset()) -> list[str]:
@@ -66,3 +75,76 @@ def test_ids_follow_collection_and_place(tmp_path: Path) -> None:
     }
     assert len(ids) == 4
     assert upload_record("default", tmp_path).id == upload_record("default", tmp_path / "moved").id
+
+
+def paths(record: SourceRecord, scope: str = "") -> list[str]:
+    return [file.relative_path for file in open_source(record).walk(scope)]
+
+
+def test_patterns_are_those_of_gitignore(root: Path) -> None:
+    record = folder_record("default", root)
+    assert paths(replace(record, include=("*.md",))) == ["a/1.md", "a/2.md", "b.md"]
+    assert paths(replace(record, include=("/a/*",), exclude=("2.*",))) == ["a/1.md"]
+    assert paths(replace(record, exclude=("a/", "*.txt"))) == ["b.md"]
+    assert paths(replace(record, exclude=("*.md", "!b.md"))) == ["b.md", "c/x.txt"]
+    assert paths(replace(record, include=("*.txt",)), "a") == []
+
+
+def test_a_pattern_that_cannot_be_read_is_said(root: Path) -> None:
+    with pytest.raises(ConfigError, match="pattern"):
+        check_patterns(replace(folder_record("default", root), exclude=("!",)))
+
+
+def test_files_beyond_the_size_are_left_out(root: Path) -> None:
+    (root / "b.md").write_bytes(b"x" * ((1 << 20) + 1))
+    record = replace(folder_record("default", root), max_file_mb=1)
+    assert paths(record) == ["a/1.md", "a/2.md", "c/x.txt"]
+
+
+def test_links_are_followed_as_the_source_says(root: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "o.md").write_text("outside")
+    (root / "c" / "folder").symlink_to(outside, target_is_directory=True)
+    (root / "c" / "ring").symlink_to(root, target_is_directory=True)
+    (root / "c" / "in.md").symlink_to(root / "b.md")
+    record = folder_record("default", root)
+    assert paths(replace(record, symlinks=Symlinks.NEVER), "c") == ["c/x.txt"]
+    assert paths(replace(record, symlinks=Symlinks.INSIDE), "c") == ["c/in.md", "c/x.txt"]
+    followed = paths(replace(record, symlinks=Symlinks.FOLLOW))
+    assert {"c/folder/o.md", "c/in.md", "c/x.txt"} <= set(followed)
+    assert not any("ring" in path for path in followed)
+
+
+def test_a_list_names_its_files(root: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    lines = (
+        "# of this year",
+        "docs/b.md",
+        "",
+        str(root / "a" / "1.md"),
+        "docs/../docs/b.md",
+        "gone",
+    )
+    listed.write_text("\n".join(lines))
+    record = list_record("default", listed)
+    assert paths(record) == ["docs/a/1.md", "docs/b.md"]
+    assert paths(record, "docs/b.md") == ["docs/b.md"]
+    assert paths(replace(record, exclude=("a/",))) == ["docs/b.md"]
+    source = open_source(record)
+    for file in source.walk():
+        assert source.relative_path(source.uri(file.relative_path)) == file.relative_path
+        assert source.uri(file.relative_path) == file.path.as_uri()
+
+
+def test_a_list_may_name_files_anywhere(root: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "lists" / "list.txt"
+    listed.parent.mkdir()
+    listed.write_text("../docs/b.md")
+    (path,) = paths(list_record("default", listed))
+    assert path == (root / "b.md").as_posix()
+
+
+def test_a_list_that_is_gone_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone\.txt"):
+        paths(list_record("default", tmp_path / "gone.txt"))

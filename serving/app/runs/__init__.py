@@ -1,0 +1,1 @@
+"""Runs: list, look at, cancel."""

@@ -1,0 +1,96 @@
+"""Sources as people keep them: opened, added, paused, removed."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import Timeout
+
+from ingestion.pipeline import delete
+from ingestion.sources import check_patterns, open_source, upload_record
+from kb.errors import ConfigError, SourceBusy
+from kb.ports import Source
+from kb.types import SourceKind, SourceRecord
+from serving.bootstrap import Services
+
+
+async def upload_source(collection: str, services: Services) -> Source:
+    """The collection's upload area; its folder and its record are made where missing."""
+    await services.ensure_collection(collection)
+    record = upload_record(collection, services.upload_folder(collection))
+    return await stored_source(record, services)
+
+
+async def stored_source(record: SourceRecord, services: Services) -> Source:
+    """The source as the catalogue keeps it; kept as given where it is new."""
+    stored = await services.catalog.ensure_source(record)
+    if stored.kind is SourceKind.UPLOAD:  # The data folder may have moved since.
+        folder = services.upload_folder(stored.collection)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        return open_source(replace(stored, root=str(folder.resolve())))
+    records = await services.catalog.sources(stored.collection)
+    others = (Path(other.root) for other in records if other.id != stored.id)
+    return open_source(stored, frozenset(others))
+
+
+async def add_source(record: SourceRecord, services: Services) -> SourceRecord:
+    """Keeps a source, or sets one anew that is there; the next sync reads it. Raises ConfigError."""
+    check_patterns(record)
+    _check_place(record)
+    await services.ensure_collection(record.collection)
+    await services.catalog.save_source(record)
+    return record
+
+
+async def pause_source(source_id: str, paused: bool, services: Services) -> SourceRecord:
+    """Twice is harmless. Raises NotFoundError."""
+    record = replace(await services.catalog.source(source_id), paused=paused)
+    await services.catalog.save_source(record)
+    return record
+
+
+async def remove_source(record: SourceRecord, services: Services) -> int:
+    """Takes its documents out of the index, verified, and forgets it; gives how many they were.
+
+    Files stay where they are, but for uploads: those are deleted. Raises SourceBusy, BackendError.
+    """
+    async with only_one(record, services):
+        documents = await services.catalog.documents(source_id=record.id)
+        if documents:
+            backends = await services.backends(record.collection)
+            await delete([document.id for document in documents], backends)
+            await backends.index.optimise()
+        if record.kind is SourceKind.UPLOAD:
+            folder = services.upload_folder(record.collection)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await services.catalog.delete_source(record.id)
+    return len(documents)
+
+
+@asynccontextmanager
+async def only_one(
+    record: SourceRecord, services: Services, *, wait: bool = False
+) -> AsyncIterator[None]:
+    """The source's lock. Where another process holds it: waits for it, or raises SourceBusy."""
+    lock = services.lock(f"source-{record.id}")
+    try:
+        await lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        raise SourceBusy(
+            f"{record.root} is being ingested by another process. Wait until it has finished."
+        ) from error
+    try:
+        yield
+    finally:
+        await lock.release()
+
+
+def _check_place(record: SourceRecord) -> None:
+    root = Path(record.root)
+    if record.kind is SourceKind.FOLDER and not root.is_dir():
+        raise ConfigError(f"{root} is not a folder. For a list of files say --kind list.")
+    if record.kind is SourceKind.LIST and not root.is_file():
+        raise ConfigError(f"{root} is not a file. Write one that names a file in each line.")
