@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "deploy" / "vllm"
 MODEL_SOURCES = [
     *sorted((ROOT / "tests" / "models").glob("*.py")),
-    *sorted((ROOT / "serving" / "prompts").glob("*.txt")),
+    *sorted((ROOT / "serving" / "answering" / "prompts").glob("*.txt")),
 ]
 CONTEXT = 2048
 

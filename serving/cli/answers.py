@@ -42,6 +42,12 @@ def ask(
         print_json(result)
         return
     console.print(escape(result.text), soft_wrap=True)
+    if result.degraded_because:
+        console.print(
+            f"[dim]Answered by {result.answered_by}, because {result.degraded_because}.[/]"
+        )
+    if result.support and result.citations and not result.support.is_supported:
+        console.print("[yellow]The passages do not carry all of this: look at them.[/]")
     if result.citations:
         print_table(
             "Citations",

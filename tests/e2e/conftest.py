@@ -74,10 +74,12 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLM]:
     """
     given = os.environ.get("TEST_VLLM_FOLDER")
     server = VLLM(Path(given or tmp_path_factory.mktemp("vllm")), copying_model())
-    server.start()
-    yield server
-    if not given:
-        server.stop()
+    try:
+        server.start()
+        yield server
+    finally:
+        if not given:
+            server.stop()
 
 
 @pytest.fixture

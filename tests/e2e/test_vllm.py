@@ -34,7 +34,8 @@ def ask(client: OpenAI, question: str, **parameters: Any) -> Any:
 
 
 def test_answers_are_grounded_and_cited(client: OpenAI, facts: list[Fact]) -> None:
-    """The model is small: most of its answers must be right, and every citation must hold."""
+    """The model is small: most of its sentences must be right. Every citation must exist, and one that
+    does not carry its sentence must be noticed."""
     right = 0
     for one in facts:
         completion = ask(client, one.question)
@@ -45,7 +46,7 @@ def test_answers_are_grounded_and_cited(client: OpenAI, facts: list[Fact]) -> No
         assert numbers == list(range(1, len(numbers) + 1))
         assert all(f"[{number}]" in text for number in numbers)
         quotes = [citation["quote"] for citation in completion.citations]
-        right += one.sentence in text and quotes == [one.sentence]
+        right += one.sentence in text
         if one.sentence in text:
             assert completion.kb["support"]["supported"] is (quotes == [one.sentence])
     assert right >= len(facts) * LEAST_RIGHT
