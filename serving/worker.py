@@ -67,6 +67,12 @@ class Worker:
         self._zone = zone
         self._lease_s = lease_s
         self._doing: set[asyncio.Task[None]] = set()
+        self.ticks = 0
+        """How often it has looked for abandoned slots; before the next time it looks at the clock."""
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._doing
 
     async def run(self) -> None:
         """Works until it is cancelled: what it is at then is stopped and left to the next worker."""
@@ -76,6 +82,7 @@ class Worker:
         )
         try:
             while True:
+                self.ticks += 1
                 await self._take_over()
                 await asyncio.sleep(min(self._lease_s / 2, LONGEST_TICK_S))
                 scheduler.wakeup()
