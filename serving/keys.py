@@ -21,7 +21,9 @@ SECRET_BYTES = 32
 USE_NOTED_EVERY = timedelta(minutes=1)
 """A key's last use is written no more often than this: a write for every question would be too many."""
 
-INVALID_KEY = "The API key is missing, wrong, expired or revoked. Send it as: Authorization: Bearer KEY"
+INVALID_KEY = (
+    "The API key is missing, wrong, expired or revoked. Send it as: Authorization: Bearer KEY"
+)
 """One sentence for all cases: a guesser learns nothing."""
 
 

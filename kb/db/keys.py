@@ -25,14 +25,10 @@ class SQLKeys:
     async def add(self, key: ApiKey, secret_hash: str) -> None:
         row = {field.name: getattr(key, field.name) for field in fields(key)}
         async with self._database.write() as connection:
-            await connection.execute(
-                insert(tables.api_keys).values(**row, secret_hash=secret_hash)
-            )
+            await connection.execute(insert(tables.api_keys).values(**row, secret_hash=secret_hash))
 
     async def list(self) -> list[ApiKey]:
-        query = select(tables.api_keys).order_by(
-            tables.api_keys.c.created_at, tables.api_keys.c.id
-        )
+        query = select(tables.api_keys).order_by(tables.api_keys.c.created_at, tables.api_keys.c.id)
         async with self._database.read() as connection:
             return [_key(row) for row in await connection.execute(query)]
 
