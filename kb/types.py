@@ -452,6 +452,9 @@ class ApiKey:
         )
 
     def may(self, scope: Scope) -> bool:
+        """A key limited to collections administers those: nothing that concerns the whole server."""
+        if scope is Scope.ADMIN:
+            return self.is_admin and not self.collections
         return self.is_admin or scope in self.scopes
 
     def is_valid(self, now: datetime) -> bool:

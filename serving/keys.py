@@ -89,9 +89,9 @@ def clean_groups(groups: tuple[str, ...]) -> tuple[str, ...]:
     """Group names, each once and sorted. Raises InvalidQueryError for one that is no plain word."""
     names = {group.strip() for group in groups}
     for name in names:
-        if not name or not name.isprintable() or "," in name:
+        if not name or not name.isprintable() or "," in name or name == "*":
             raise InvalidQueryError(
-                f"{name!r} can't be a group: it must be printable, not empty and without commas."
+                f"{name!r} can't be a group: it must be printable, not empty, without commas and not *."
             )
     return tuple(sorted(names))
 

@@ -52,7 +52,7 @@ async def is_administrator(request: Request) -> bool:
         key = await key_of(request)
     except (InvalidKey, CatalogUnavailable):
         return False
-    return key is None or key.is_admin
+    return key is None or key.may(Scope.ADMIN)
 
 
 class Needs:

@@ -87,7 +87,7 @@ def test_scopes_and_groups(server: Server, run_kb: RunKB) -> None:
     }
     as_ = {name: client(server, key) for name, key in keys.items()}
     secret = upload(as_["board"], SECRET)
-    public = upload(as_["staff"], "Lunch is served at noon.", groups="")
+    public = upload(as_["staff"], "Lunch is served at noon.", groups="*")
     assert as_["admin"].get(f"/v1/documents/{secret}").json()["groups"] == ["board"]
 
     search = {"query": "What is the heron code for the vault?"}

@@ -29,6 +29,9 @@ from serving.bootstrap import DEFAULT_COLLECTION
 from serving.keys import clean_groups
 from serving.uploads import remove_document
 
+EVERYBODY = "*"
+"""An empty field of a form is as good as none, so this has a word."""
+
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
 
@@ -44,8 +47,8 @@ async def upload(
 ) -> DocumentBody:
     """Stores a file and indexes it in the background; the same name with the same groups replaces it.
 
-    `groups` (with commas) are those who may read it; none given: the key's own. Empty: everybody who
-    may read the collection.
+    `groups` (with commas) are those who may read it; none given: the key's own. `*`: everybody
+    who may read the collection.
     """
     if not access.may_read(collection):
         await check_collection(collection, services, access)
@@ -120,7 +123,7 @@ def _upload_groups(given: str | None, key: ApiKey | None) -> tuple[str, ...]:
     """Raises AccessDenied for a group that the key has not, InvalidQueryError."""
     if given is None:
         return () if key is None or key.is_admin else key.groups
-    groups = clean_groups(tuple(given.split(",")) if given.strip() else ())
+    groups = () if given.strip() == EVERYBODY else clean_groups(tuple(given.split(",")))
     if key is not None and not key.is_admin and not set(groups) <= set(key.groups):
         raise AccessDenied("groups: this API key may only give groups that it has itself.")
     return groups
