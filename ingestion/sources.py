@@ -28,11 +28,13 @@ def list_record(collection: str, root: Path, groups: tuple[str, ...] = ()) -> So
     return _record(collection, SourceKind.LIST, root, groups)
 
 
-def upload_record(collection: str, root: Path, groups: tuple[str, ...] = ()) -> SourceRecord:
-    """The upload area of a collection. Its id leaves the place out: the data folder may move."""
+def upload_record(
+    collection: str, root: Path, groups: tuple[str, ...] = (), area: str = ""
+) -> SourceRecord:
+    """An upload area of a collection. Its id leaves the place out: the data folder may move."""
     kind = SourceKind.UPLOAD
     return SourceRecord(
-        source_id(collection, kind, ""), collection, kind, str(root.resolve()), groups
+        source_id(collection, kind, area), collection, kind, str(root.resolve()), groups
     )
 
 

@@ -53,6 +53,12 @@ class AccessDenied(KBError):
     code = "access_denied"
 
 
+class InvalidKey(KBError):
+    """The caller brings no key, or one that is not valid."""
+
+    code = "invalid_api_key"
+
+
 # --- One document could not be used: a typed outcome, never the end of a run --------------------
 
 

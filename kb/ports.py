@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 from kb.generation import Message, ModelDelta, Sampling
 from kb.types import (
+    UNRESTRICTED,
+    Access,
+    ApiKey,
     Candidate,
     Chunk,
     Collection,
@@ -230,11 +233,43 @@ class Parser(Protocol):
     async def close(self) -> None: ...
 
 
+class KeyStore(Protocol):
+    """API keys and the hashes of their secrets. Raises CatalogUnavailable when the database fails."""
+
+    async def exist(self) -> bool:
+        """Whether a key was ever made; revoked and expired ones count."""
+        ...
+
+    async def add(self, key: ApiKey, secret_hash: str) -> None: ...
+    async def list(self) -> list[ApiKey]:
+        """Oldest first, revoked ones too."""
+        ...
+
+    async def find(self, key_id: str) -> tuple[ApiKey, str] | None:
+        """A key and the hash of its secret, valid or not."""
+        ...
+
+    async def set_secret(self, key_id: str, secret_hash: str) -> None:
+        """Raises NotFoundError for a key that is unknown or revoked."""
+        ...
+
+    async def revoke(self, key_id: str, at: datetime) -> None:
+        """For good. Raises NotFoundError."""
+        ...
+
+    async def used(self, key_id: str, at: datetime) -> None:
+        """Notes the last use. Raises NotFoundError."""
+        ...
+
+
 class Catalog(Protocol):
     """The truth about what must be indexed. Raises CatalogUnavailable when the database fails.
 
     Writing the same thing twice changes nothing but times.
     """
+
+    @property
+    def keys(self) -> KeyStore: ...
 
     # Collections and generations
     async def ensure_collection(self, name: str) -> None:
@@ -305,8 +340,8 @@ class Catalog(Protocol):
     async def sources(self, collection: str | None = None) -> list[SourceRecord]: ...
 
     # Documents
-    async def document(self, document_id: str) -> Document:
-        """Raises NotFoundError."""
+    async def document(self, document_id: str, access: Access = UNRESTRICTED) -> Document:
+        """Raises NotFoundError, also for a document that may not be read: both look the same."""
         ...
 
     async def documents(
@@ -317,8 +352,9 @@ class Catalog(Protocol):
         status: DocumentStatus | None = None,
         limit: int | None = None,
         after: str | None = None,
+        access: Access = UNRESTRICTED,
     ) -> list[Document]:
-        """Ordered by id; `after` is the last id of the previous page."""
+        """Those that may be read, ordered by id; `after` is the last id of the previous page."""
         ...
 
     def document_stream(self, source_id: str) -> AsyncIterator[Document]:

@@ -148,9 +148,17 @@ class IndexSchema:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Whose eyes a search is made with. `groups=None` sees everything (the local administrator)."""
+    """Whose eyes a search is made with.
+
+    `groups=None` sees every document (an administrator); otherwise documents without groups, and those
+    that share one. `collections=None` means all of them.
+    """
 
     groups: frozenset[str] | None = None
+    collections: frozenset[str] | None = None
+
+    def may_read(self, collection: str) -> bool:
+        return self.collections is None or collection in self.collections
 
 
 UNRESTRICTED = Access()
@@ -398,3 +406,57 @@ class Lease:
     beat_at: datetime
     finished_at: datetime | None = None
     error: str | None = None
+
+
+# --- Keys ---------------------------------------------------------------------------------------
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    QUERY = "query"
+    """Ask, search, embed, read documents."""
+    INGEST = "ingest"
+    """Upload and delete documents."""
+    ADMIN = "admin"
+    """Everything, and every document whatever its groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key without its secret. Times are UTC and aware.
+
+    Empty `collections` means all collections. Empty `groups` means no group: documents that have
+    groups stay hidden. A key with the scope admin sees the documents of all groups.
+    """
+
+    id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    collections: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        return Scope.ADMIN in self.scopes
+
+    @property
+    def access(self) -> Access:
+        return Access(
+            groups=None if self.is_admin else frozenset(self.groups),
+            collections=frozenset(self.collections) or None,
+        )
+
+    def may(self, scope: Scope) -> bool:
+        """A key limited to collections administers those: nothing that concerns the whole server."""
+        if scope is Scope.ADMIN:
+            return self.is_admin and not self.collections
+        return self.is_admin or scope in self.scopes
+
+    def is_valid(self, now: datetime) -> bool:
+        expired = self.expires_at is not None and self.expires_at <= now
+        return self.revoked_at is None and not expired

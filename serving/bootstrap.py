@@ -123,7 +123,9 @@ class Services:
             for generation in await self.catalog.generations(name):
                 await self.store.drop(generation.index_name)
             await self.catalog.delete_collection(name)
-            await asyncio.to_thread(shutil.rmtree, self.upload_folder(name), ignore_errors=True)
+            folder = self.upload_folder(name)
+            for uploads in (folder, *folder.parent.glob(f"{name}.*")):
+                await asyncio.to_thread(shutil.rmtree, uploads, ignore_errors=True)
 
     async def backends(self, collection: str) -> Backends:
         """What a synchronisation of one collection works with. Raises InvalidQueryError for its name."""
@@ -162,8 +164,10 @@ class Services:
         folder.mkdir(parents=True, exist_ok=True)
         return AsyncFileLock(folder / f"{name}.lock")
 
-    def upload_folder(self, collection: str) -> Path:
-        return self.settings.data_dir / "uploads" / collection
+    def upload_folder(self, collection: str, area: str = "") -> Path:
+        """Further areas lie beside the collection's own; no collection's name has a dot."""
+        name = f"{collection}.{area}" if area else collection
+        return self.settings.data_dir / "uploads" / name
 
     async def close(self) -> None:
         if self._answering:

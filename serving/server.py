@@ -1,7 +1,6 @@
 """Runs the API on a socket we opened ourselves, so that every mistake gets a clear sentence."""
 
 import asyncio
-import ipaddress
 import signal
 import socket
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from kb.errors import ConfigError
 from kb.settings import ServerSettings
 from serving.app.application import create_app
 from serving.bootstrap import Services
+from serving.server_address import is_loopback
 
 GRACEFUL_SHUTDOWN_S = 10
 
@@ -47,15 +47,15 @@ class _AnnouncingServer(uvicorn.Server):
             self._listening()
 
 
-def listen(settings: ServerSettings) -> socket.socket:
+def listen(settings: ServerSettings, *, keys_exist: bool = False) -> socket.socket:
     """A bound socket, before anything costly is started. Without keys only this machine may connect.
 
     Raises ConfigError for an address that is not this machine's own, or a port that is taken.
     """
-    if not is_loopback(settings.host):
+    if not keys_exist and not is_loopback(settings.host):
         raise ConfigError(
             f"server.host is {settings.host}, but without keys only this machine may connect: "
-            "use 127.0.0.1, and a tunnel or a proxy that asks who is there."
+            "use 127.0.0.1, or make a key first: kb keys create NAME."
         )
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)
@@ -69,15 +69,6 @@ def listen(settings: ServerSettings) -> socket.socket:
             "Choose another with KB_SERVER__PORT, or 0 for any."
         ) from error
     return opened
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bracketed(host: str) -> str:

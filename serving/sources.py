@@ -11,24 +11,39 @@ from filelock import Timeout
 
 from ingestion.pipeline import delete
 from ingestion.sources import check_patterns, open_source, upload_record
+from kb import ids
 from kb.errors import ConfigError, SourceBusy
 from kb.ports import Source
 from kb.types import SourceKind, SourceRecord
 from serving.bootstrap import Services
 
 
-async def upload_source(collection: str, services: Services) -> Source:
-    """The collection's upload area; its folder and its record are made where missing."""
+async def upload_source(
+    collection: str, services: Services, groups: tuple[str, ...] = ()
+) -> Source:
+    """The collection's upload area; its folder and its record are made where missing.
+
+    Each set of groups, sorted, has an area of its own, so that nobody replaces, or learns of, a file of
+    the same name that they may not read.
+    """
     await services.ensure_collection(collection)
-    record = upload_record(collection, services.upload_folder(collection))
+    area = ",".join(groups)
+    record = upload_record(collection, services.upload_folder(collection), groups, area)
     return await stored_source(record, services)
+
+
+def folder_of_uploads(record: SourceRecord, services: Services) -> Path:
+    """Where an upload area's files lie now: its groups may change, its id does not."""
+    own = ids.source_id(record.collection, SourceKind.UPLOAD, "")
+    area = "" if record.id == own else record.id
+    return services.upload_folder(record.collection, area)
 
 
 async def stored_source(record: SourceRecord, services: Services) -> Source:
     """The source as the catalogue keeps it; kept as given where it is new."""
     stored = await services.catalog.ensure_source(record)
     if stored.kind is SourceKind.UPLOAD:  # The data folder may have moved since.
-        folder = services.upload_folder(stored.collection)
+        folder = folder_of_uploads(stored, services)
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         return open_source(replace(stored, root=str(folder.resolve())))
     records = await services.catalog.sources(stored.collection)
@@ -64,7 +79,7 @@ async def remove_source(record: SourceRecord, services: Services) -> int:
             await delete([document.id for document in documents], backends)
             await backends.index.optimise()
         if record.kind is SourceKind.UPLOAD:
-            folder = services.upload_folder(record.collection)
+            folder = folder_of_uploads(record, services)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         await services.catalog.delete_source(record.id)
     return len(documents)

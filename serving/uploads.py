@@ -14,10 +14,10 @@ from ingestion.progress import SyncProgress
 from ingestion.sources import SKIPPED_PREFIXES
 from kb import ids
 from kb.errors import GenerationSwitched, InvalidQueryError, KBError
-from kb.types import Document, DocumentStatus
+from kb.types import Document, DocumentStatus, SourceKind, SourceRecord
 from serving.bootstrap import Services
 from serving.patience import retrying
-from serving.sources import upload_source
+from serving.sources import folder_of_uploads, stored_source, upload_source
 from serving.sync import request_of, run_sync
 
 MAX_NAME_BYTES = 200
@@ -33,16 +33,18 @@ class UploadQueue:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._waiting: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[tuple[SourceRecord, str]] = asyncio.Queue()
         self._worker: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        for collection in await self._services.catalog.collections():
-            folder = self._services.upload_folder(collection.name)
+        for record in await self._services.catalog.sources():
+            if record.kind is not SourceKind.UPLOAD:
+                continue
+            folder = folder_of_uploads(record, self._services)
             if folder.is_dir():
                 for leftover in folder.glob(f".*{PARTIAL_SUFFIX}"):
                     leftover.unlink()
-                self._waiting.put_nowait((collection.name, ""))
+                self._waiting.put_nowait((record, ""))
         self._worker = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
@@ -50,14 +52,16 @@ class UploadQueue:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
 
-    async def add(self, name: str, content: BinaryIO, collection: str) -> Document:
+    async def add(
+        self, name: str, content: BinaryIO, collection: str, groups: tuple[str, ...] = ()
+    ) -> Document:
         """Stores a file and queues it; the same name replaces the file that had it.
 
         The document is pending until the worker comes to it. Raises InvalidQueryError for a name
         that no file can have.
         """
         name = clean_name(name)
-        source = await upload_source(collection, self._services)
+        source = await upload_source(collection, self._services, groups)
         size = await asyncio.to_thread(_store, content, Path(source.record.root) / name)
         document = Document(
             id=ids.document_id(source.record.id, name),
@@ -73,16 +77,15 @@ class UploadQueue:
             groups=source.record.groups,
         )
         await self._services.catalog.save_documents([document])
-        self._waiting.put_nowait((collection, name))
+        self._waiting.put_nowait((source.record, name))
         return document
 
     async def _work(self) -> None:
         while True:
-            collection, name = await self._waiting.get()
+            record, name = await self._waiting.get()
             try:
-                source = await upload_source(collection, self._services)
                 await run_sync(
-                    source.record,
+                    record,
                     self._services,
                     SyncProgress(),
                     request_of(self._services, scope=name),
@@ -91,12 +94,12 @@ class UploadQueue:
             except KBError as error:
                 log.error(
                     "upload_not_indexed",
-                    collection=collection,
+                    collection=record.collection,
                     code=error.code,
                     reason=error.message,
                 )
             except Exception:
-                log.exception("upload_not_indexed", collection=collection)
+                log.exception("upload_not_indexed", collection=record.collection)
 
 
 async def remove_document(document: Document, services: Services) -> Document | None:
@@ -105,13 +108,14 @@ async def remove_document(document: Document, services: Services) -> Document | 
     An uploaded file is deleted for good: gives None. A file of a folder is still there, so its row
     stays as excluded and sync leaves it out until it is retried. Doing it twice is harmless.
     """
-    upload = await upload_source(document.collection, services)
+    record = await services.catalog.source(document.source_id)
+    source = await stored_source(record, services)
     async for attempt in retrying(services.settings.ingest.index_patience_s, GenerationSwitched):
         with attempt:
             live = await services.live(document.collection)
             await live.index.delete([document.id])
-            if document.source_id == upload.record.id:
-                file = Path(upload.record.root) / upload.relative_path(document.uri)
+            if record.kind is SourceKind.UPLOAD:
+                file = Path(source.record.root) / source.relative_path(document.uri)
                 await asyncio.to_thread(file.unlink, missing_ok=True)
                 await services.catalog.delete_documents([document.id], live.generation)
                 return None

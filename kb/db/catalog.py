@@ -27,13 +27,17 @@ from kb.db.generations import (
     lock_collection,
     set_hold,
 )
+from kb.db.keys import SQLKeys
 from kb.db.migrate import check_schema
+from kb.db.rights import readable
 from kb.db.runs import SQLRuns
 from kb.db.session import LOCK_TIMEOUT_S, Database
 from kb.db.statements import insert_new, upsert, values_of
 from kb.errors import ConfigError, NotFoundError
 from kb.ids import check_collection_name
 from kb.types import (
+    UNRESTRICTED,
+    Access,
     Collection,
     Document,
     DocumentStatus,
@@ -48,6 +52,10 @@ STREAM_PAGE = 1_000
 
 class SQLCatalog(SQLRuns):
     """Open it on the event loop that uses it; the tables must be there (`kb.db.migrate`)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.keys = SQLKeys(database)
 
     @classmethod
     async def open(cls, url: str, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> "SQLCatalog":
@@ -214,8 +222,10 @@ class SQLCatalog(SQLRuns):
 
     # --- Documents ------------------------------------------------------------------------------
 
-    async def document(self, document_id: str) -> Document:
-        query = select(tables.documents).where(tables.documents.c.id == document_id)
+    async def document(self, document_id: str, access: Access = UNRESTRICTED) -> Document:
+        query = select(tables.documents).where(
+            tables.documents.c.id == document_id, self._readable(access)
+        )
         async with self._database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
@@ -230,8 +240,10 @@ class SQLCatalog(SQLRuns):
         status: DocumentStatus | None = None,
         limit: int | None = None,
         after: str | None = None,
+        access: Access = UNRESTRICTED,
     ) -> list[Document]:
         query = select(tables.documents).order_by(tables.documents.c.id).limit(limit)
+        query = query.where(self._readable(access))
         if collection is not None:
             query = query.where(tables.documents.c.collection == collection)
         if source_id is not None:
@@ -242,6 +254,9 @@ class SQLCatalog(SQLRuns):
             query = query.where(tables.documents.c.id > after)
         async with self._database.read() as connection:
             return [Document(**row._mapping) for row in await connection.execute(query)]
+
+    def _readable(self, access: Access) -> ColumnElement[bool]:
+        return readable(access, self._database.engine.dialect.name)
 
     async def document_stream(self, source_id: str) -> AsyncIterator[Document]:
         """Page by page, so that a slow reader keeps no transaction open.

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from kb.db.columns import CleanText, Strings, UtcDateTime, one_of
 from kb.types import DocumentStatus, FailureCategory, RunStatus, SourceKind, Symlinks
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The newest migration. A constant, so that opening the catalogue needs no alembic (1 s to import)."""
 
 metadata = MetaData(
@@ -145,4 +145,20 @@ generations = Table(
         sqlite_where=text("live"),
         postgresql_where=text("live"),
     ),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", CleanText, nullable=False),
+    # SHA-256 of the secret, in hex.
+    Column("secret_hash", Text, nullable=False),
+    Column("scopes", Strings, nullable=False),
+    Column("collections", Strings, nullable=False),
+    Column("groups", Strings, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
 )

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from serving.app.chat.router import router as chat
+from serving.app.dependencies import TO_ADMINISTER, TO_QUERY
 from serving.app.documents.router import router as documents
 from serving.app.embeddings.router import router as embeddings
 from serving.app.errors import install_error_handlers
@@ -47,11 +48,16 @@ def create_app(services: Services) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.services = services
-    app.add_middleware(SameMachine)
+    app.add_middleware(SameMachine, keys_exist=services.catalog.keys.exist)
     install_error_handlers(app)
     server = services.settings.server
-    for router in (chat, models, embeddings, search, runs, health, metrics, page):
-        app.include_router(router, max_body_size=server.max_body_kb << 10)
+    body_limit = server.max_body_kb << 10
+    for router in (chat, models, embeddings, search):
+        app.include_router(router, max_body_size=body_limit, dependencies=[TO_QUERY])
+    for router in (runs, metrics):
+        app.include_router(router, max_body_size=body_limit, dependencies=[TO_ADMINISTER])
+    for router in (health, page):
+        app.include_router(router, max_body_size=body_limit)
     app.include_router(documents, max_body_size=server.max_upload_mb << 20)
     app.mount("/web", StaticFiles(packages=[("serving", "web")]))
     return app

@@ -1,15 +1,18 @@
-"""What routes are given: the services of this process, and the collection that a model id names."""
+"""What routes are given: the services of this process, who asks, and what they may read."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from kb.errors import NotFoundError
-from kb.types import UNRESTRICTED, Access
+from kb.errors import AccessDenied, CatalogUnavailable, InvalidKey, NotFoundError
+from kb.types import UNRESTRICTED, Access, ApiKey, Collection, Scope
 from serving.bootstrap import DEFAULT_COLLECTION, Services
+from serving.keys import authenticate
+from serving.server_address import is_loopback
 from serving.uploads import UploadQueue
 
 MODEL_PREFIX = "kb"
+BEARER = "bearer"
 
 
 class ModelNotFound(NotFoundError):
@@ -26,29 +29,83 @@ def uploads_of(request: Request) -> UploadQueue:
     return uploads
 
 
-def access_of(_: Request) -> Access:
-    """Without keys only this machine may connect, and it sees everything."""
-    return UNRESTRICTED
+async def key_of(request: Request) -> ApiKey | None:
+    """The key of the request; None where no key was ever made, and so this machine may do everything.
+
+    Raises InvalidKey. Asked once a request, however many need it.
+    """
+    keys = services_of(request).catalog.keys
+    if not await keys.exist():
+        if not is_loopback(request.scope["server"][0]):
+            raise InvalidKey("Without keys only this machine may ask. Make one: kb keys create")
+        return None
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    return await authenticate(keys, text.strip() if scheme.lower() == BEARER else None)
+
+
+KeyDep = Annotated[ApiKey | None, Depends(key_of)]
+
+
+async def is_administrator(request: Request) -> bool:
+    """For what answers everybody, but not everybody everything. A catalogue that is gone tells none."""
+    try:
+        key = await key_of(request)
+    except (InvalidKey, CatalogUnavailable):
+        return False
+    return key is None or key.may(Scope.ADMIN)
+
+
+class Needs:
+    """A dependency of routes: the key must have this scope. Raises InvalidKey, AccessDenied."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __call__(self, key: KeyDep) -> None:
+        if key is not None and not key.may(self._scope):
+            raise AccessDenied(f"This API key has not the scope {self._scope}.")
+
+
+def access_of(key: KeyDep) -> Access:
+    return UNRESTRICTED if key is None else key.access
 
 
 ServicesDep = Annotated[Services, Depends(services_of)]
 UploadsDep = Annotated[UploadQueue, Depends(uploads_of)]
 AccessDep = Annotated[Access, Depends(access_of)]
+AdministratorDep = Annotated[bool, Depends(is_administrator)]
+
+TO_QUERY = Depends(Needs(Scope.QUERY))
+TO_INGEST = Depends(Needs(Scope.INGEST))
+TO_ADMINISTER = Depends(Needs(Scope.ADMIN))
 
 
 def model_of(collection: str) -> str:
     return MODEL_PREFIX if collection == DEFAULT_COLLECTION else f"{MODEL_PREFIX}/{collection}"
 
 
-async def collection_of(model: str, services: Services) -> str:
-    """`kb` is the default collection, `kb/<name>` the one of that name. Raises ModelNotFound."""
+async def readable_collections(services: Services, access: Access) -> list[Collection]:
+    return [c for c in await services.catalog.collections() if access.may_read(c.name)]
+
+
+async def check_collection(name: str, services: Services, access: Access) -> None:
+    """Raises NotFoundError; a collection that may not be read looks like one that is not there."""
+    readable = [c.name for c in await readable_collections(services, access)]
+    if name not in readable:
+        there = f"There are: {', '.join(readable)}." if readable else "There are none."
+        raise NotFoundError(f"There is no collection {name!r}. {there}")
+
+
+async def collection_of(model: str, services: Services, access: Access) -> str:
+    """`kb` is the default collection, `kb/<name>` the one of that name.
+
+    Raises ModelNotFound, in the caller's word: to an OpenAI client a collection is a model.
+    """
+    readable = await readable_collections(services, access)
     prefix, _, name = model.partition("/")
-    try:
-        if prefix == MODEL_PREFIX:
-            return (await services.catalog.collection(name or DEFAULT_COLLECTION)).name
-    except NotFoundError:
-        pass  # Said below in the caller's word: to an OpenAI client a collection is a model.
-    models = ", ".join(model_of(c.name) for c in await services.catalog.collections())
+    if prefix == MODEL_PREFIX and (name or DEFAULT_COLLECTION) in [c.name for c in readable]:
+        return name or DEFAULT_COLLECTION
+    models = ", ".join(model_of(c.name) for c in readable)
     raise ModelNotFound(
         f"There is no model {model!r}. "
         + (f"There are: {models}." if models else "Nothing is ingested yet.")

@@ -15,6 +15,7 @@ from kb.errors import (
     DocumentError,
     DocumentTooLarge,
     IndexSchemaMismatch,
+    InvalidKey,
     InvalidQueryError,
     KBError,
     NotFoundError,
@@ -24,6 +25,7 @@ from serving.app.hang_up import ClientGone
 
 STATUSES: dict[type[KBError], int] = {
     InvalidQueryError: 400,
+    InvalidKey: 401,
     AccessDenied: 403,
     NotFoundError: 404,
     DocumentTooLarge: 413,
@@ -60,12 +62,22 @@ def install_error_handlers(app: FastAPI) -> None:
 
 async def _kb_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, KBError)
+    return error_response(error)
+
+
+def error_response(error: KBError) -> JSONResponse:
     status = status_of(error)
     if status >= 500:
         log.error("request_failed", code=error.code, reason=error.message)
     retry = isinstance(error, BackendError) and error.retryable
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if retry else None
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if retry else {}
+    if isinstance(error, InvalidKey):
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(error_body(error.message, status, error.code), status, headers)
+
+
+def status_response(message: str, status: int, code: str) -> JSONResponse:
+    return JSONResponse(error_body(message, status, code), status)
 
 
 async def _invalid_request(_: Request, error: Exception) -> JSONResponse:

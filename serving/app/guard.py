@@ -1,33 +1,40 @@
-"""What every request must pass: it comes from this machine, and from no other site's page."""
+"""What every request must pass while there are no keys: it comes from this machine's own pages."""
 
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.app.errors import error_body
+from kb.errors import KBError
+from serving.app.errors import error_response, status_response
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
 
 class SameMachine:
-    """Refuses other sites' pages.
+    """Refuses other sites' pages as long as no key exists.
 
-    We listen on the loopback address only, but a browser on this machine also runs strangers' pages:
-    a foreign Host header means DNS rebinding, a foreign Origin a cross-site request.
+    Without keys we listen on the loopback address only, but a browser on this machine also runs
+    strangers' pages: a foreign Host header means DNS rebinding, a foreign Origin a cross-site request.
+    With keys neither helps them: no browser adds a key by itself.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, keys_exist: Callable[[], Awaitable[bool]]) -> None:
         self._app = app
+        self._keys_exist = keys_exist
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not _is_ours(Headers(scope=scope)):
-            message = "Only pages and programs of this machine may ask this server."
-            await JSONResponse(error_body(message, 403, "foreign_origin"), 403)(
-                scope, receive, send
-            )
-            return
+            try:
+                keyed = await self._keys_exist()
+            except KBError as error:
+                await error_response(error)(scope, receive, send)
+                return
+            if not keyed:
+                message = "Only pages and programs of this machine may ask this server."
+                await status_response(message, 403, "foreign_origin")(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
 

@@ -14,6 +14,7 @@ from serving.cli import (
     generations,
     health,
     ingestion,
+    keys,
     runs,
     server,
     sources,
@@ -41,6 +42,7 @@ worker.register(app)
 answers.register(app)
 app.add_typer(documents.app, name="documents")
 app.add_typer(collections.app, name="collections")
+app.add_typer(keys.app, name="keys")
 evaluation.register(app)
 generations.register(app)
 configuration.register(app)

@@ -19,6 +19,7 @@ from serving.cli.progress import shown
 from serving.cli.running import run
 from serving.jobs import open_worker
 from serving.server import listen, serve_api
+from serving.server_address import is_loopback
 from serving.sync import ingest_path
 from serving.worker import working
 
@@ -78,7 +79,9 @@ def print_addresses(url: str) -> None:
     """Said once the server listens: where to look, and a line to try."""
     body = '{"model": "kb", "messages": [{"role": "user", "content": "How many days of annual leave do I get?"}]}'
     console.print(f"\n[bold]Page[/]      {url}/")
-    console.print(f"[bold]Endpoint[/]  {url}/v1   (OpenAI API; model: kb; any key)")
+    console.print(
+        f"[bold]Endpoint[/]  {url}/v1   (OpenAI API; model: kb; any key until you make one)"
+    )
     console.print("[bold]Try[/]")
     typer.echo(
         f"curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'\n"
@@ -100,5 +103,7 @@ async def _is_empty(services: Services) -> bool:
 
 def _run_server(action: Callable[[Services, socket.socket], Awaitable[None]]) -> None:
     settings = load_settings()
-    with listen(settings.server) as open_socket:
+    local = is_loopback(settings.server.host)
+    keys_exist = not local and run(lambda services: services.catalog.keys.exist(), settings)
+    with listen(settings.server, keys_exist=keys_exist) as open_socket:
         run(lambda services: action(services, open_socket), settings, log_level=settings.log.level)

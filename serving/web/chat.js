@@ -16,7 +16,7 @@ function add(parent, tag, className, text) {
 }
 
 async function listCollections() {
-  const { data } = await (await fetch("/v1/models")).json();
+  const { data } = await (await withKey("/v1/models")).json();
   for (const model of data) collection.add(new Option(model.id, model.id));
 }
 
@@ -43,12 +43,13 @@ function showSources(turn, citations) {
     const link = add(item, "a", "", [...new Set([citation.title, ...citation.heading_path])].join(" › "));
     link.href = citation.url;
     link.target = "_blank";
+    link.rel = "opener"; // Our own page: the new tab inherits this one's key.
     if (citation.page) item.append(`, ${citation.page}`);
   }
 }
 
 async function answer(turn) {
-  const response = await fetch("/v1/chat/completions", {
+  const response = await withKey("/v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ model: collection.value || "kb", messages, stream: true }),

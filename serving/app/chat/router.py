@@ -24,7 +24,7 @@ async def complete(
     """The answer has begun before the response does, so a failure until then gets a real status."""
     messages = body.conversation()
     sampling = body.sampling()
-    collection = await collection_of(body.model, services)
+    collection = await collection_of(body.model, services, access)
     live = await services.live(collection)
     events = answer_events(
         messages,

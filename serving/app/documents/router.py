@@ -4,8 +4,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, UploadFile
 
-from kb.types import DocumentStatus
-from serving.app.dependencies import ServicesDep, UploadsDep
+from kb.errors import AccessDenied
+from kb.types import ApiKey, DocumentStatus
+from serving.app.dependencies import (
+    TO_INGEST,
+    TO_QUERY,
+    AccessDep,
+    KeyDep,
+    ServicesDep,
+    UploadsDep,
+    check_collection,
+)
 from serving.app.documents.protocol import (
     ChunkBody,
     ChunkList,
@@ -17,31 +26,47 @@ from serving.app.documents.protocol import (
     document_error,
 )
 from serving.bootstrap import DEFAULT_COLLECTION
+from serving.keys import clean_groups
 from serving.uploads import remove_document
+
+EVERYBODY = "*"
+"""An empty field of a form is as good as none, so this has a word."""
 
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=[TO_INGEST])
 async def upload(
     file: UploadFile,
     uploads: UploadsDep,
+    services: ServicesDep,
+    key: KeyDep,
+    access: AccessDep,
     collection: Annotated[str, Form()] = DEFAULT_COLLECTION,
+    groups: Annotated[str | None, Form()] = None,
 ) -> DocumentBody:
-    """Stores a file and indexes it in the background; the same name replaces the earlier file."""
-    return document_body(await uploads.add(file.filename or "", file.file, collection))
+    """Stores a file and indexes it in the background; the same name with the same groups replaces it.
+
+    `groups` (with commas) are those who may read it; none given: the key's own. `*`: everybody
+    who may read the collection.
+    """
+    if not access.may_read(collection):
+        await check_collection(collection, services, access)
+    chosen = _upload_groups(groups, key)
+    return document_body(await uploads.add(file.filename or "", file.file, collection, chosen))
 
 
-@router.get("")
+@router.get("", dependencies=[TO_QUERY])
 async def list_documents(
     services: ServicesDep,
+    access: AccessDep,
     collection: str | None = None,
     status: DocumentStatus | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: str | None = None,
 ) -> DocumentPage:
     documents = await services.catalog.documents(
-        collection=collection, status=status, limit=limit + 1, after=after
+        collection=collection, status=status, limit=limit + 1, after=after, access=access
     )
     page = documents[:limit]
     return DocumentPage(
@@ -51,21 +76,21 @@ async def list_documents(
     )
 
 
-@router.get("/{document_id}")
-async def get_document(document_id: str, services: ServicesDep) -> DocumentBody:
-    return document_body(await services.catalog.document(document_id))
+@router.get("/{document_id}", dependencies=[TO_QUERY])
+async def get_document(document_id: str, services: ServicesDep, access: AccessDep) -> DocumentBody:
+    return document_body(await services.catalog.document(document_id, access))
 
 
-@router.get("/{document_id}/status")
-async def get_status(document_id: str, services: ServicesDep) -> DocumentState:
-    document = await services.catalog.document(document_id)
+@router.get("/{document_id}/status", dependencies=[TO_QUERY])
+async def get_status(document_id: str, services: ServicesDep, access: AccessDep) -> DocumentState:
+    document = await services.catalog.document(document_id, access)
     return DocumentState(id=document.id, status=document.status, error=document_error(document))
 
 
-@router.get("/{document_id}/chunks")
-async def get_chunks(document_id: str, services: ServicesDep) -> ChunkList:
+@router.get("/{document_id}/chunks", dependencies=[TO_QUERY])
+async def get_chunks(document_id: str, services: ServicesDep, access: AccessDep) -> ChunkList:
     """The document's text as it is indexed: what citations point into."""
-    document = await services.catalog.document(document_id)
+    document = await services.catalog.document(document_id, access)
     index = await services.index(document.collection)
     return ChunkList(
         data=[
@@ -83,10 +108,22 @@ async def get_chunks(document_id: str, services: ServicesDep) -> ChunkList:
     )
 
 
-@router.delete("/{document_id}")
-async def delete_document(document_id: str, services: ServicesDep) -> DocumentDeleted:
-    document = await services.catalog.document(document_id)
+@router.delete("/{document_id}", dependencies=[TO_INGEST])
+async def delete_document(
+    document_id: str, services: ServicesDep, access: AccessDep
+) -> DocumentDeleted:
+    document = await services.catalog.document(document_id, access)
     remaining = await remove_document(document, services)
     return DocumentDeleted(
         id=document_id, deleted=remaining is None, status=remaining.status if remaining else None
     )
+
+
+def _upload_groups(given: str | None, key: ApiKey | None) -> tuple[str, ...]:
+    """Raises AccessDenied for a group that the key has not, InvalidQueryError."""
+    if given is None:
+        return () if key is None or key.is_admin else key.groups
+    groups = () if given.strip() == EVERYBODY else clean_groups(tuple(given.split(",")))
+    if key is not None and not key.is_admin and not set(groups) <= set(key.groups):
+        raise AccessDenied("groups: this API key may only give groups that it has itself.")
+    return groups

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from kb.errors import KBError
-from serving.app.dependencies import ServicesDep
+from serving.app.dependencies import AdministratorDep, ServicesDep
 
 NO_DOCUMENT = "0" * 32
 """Looking for it reads every shard of an index, and next to nothing in it."""
@@ -18,8 +18,13 @@ async def live() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def ready(services: ServicesDep, response: Response) -> dict[str, str]:
-    """The parts an answer needs work: catalogue, model and every collection's index. Else 503."""
+async def ready(
+    services: ServicesDep, sees_parts: AdministratorDep, response: Response
+) -> dict[str, str]:
+    """The parts an answer needs work: catalogue, model and every collection's index. Else 503.
+
+    Where keys exist, only administrators are told which parts: collections have names.
+    """
     parts = {"catalog": "ok", "embedder": "ok"}
     try:
         collections = await services.catalog.collections()
@@ -38,4 +43,5 @@ async def ready(services: ServicesDep, response: Response) -> dict[str, str]:
             parts[f"index {collection.name}"] = error.message
     is_ready = all(state == "ok" for state in parts.values())
     response.status_code = 200 if is_ready else 503
-    return {"status": "ok" if is_ready else "not ready", **parts}
+    status = {"status": "ok" if is_ready else "not ready"}
+    return status | parts if sees_parts else status

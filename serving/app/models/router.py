@@ -5,20 +5,26 @@ from typing import Any
 from fastapi import APIRouter
 
 from kb.types import Collection
-from serving.app.dependencies import ServicesDep, collection_of, model_of
+from serving.app.dependencies import (
+    AccessDep,
+    ServicesDep,
+    collection_of,
+    model_of,
+    readable_collections,
+)
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("")
-async def list_models(services: ServicesDep) -> dict[str, Any]:
-    collections = await services.catalog.collections()
+async def list_models(services: ServicesDep, access: AccessDep) -> dict[str, Any]:
+    collections = await readable_collections(services, access)
     return {"object": "list", "data": [_model(collection) for collection in collections]}
 
 
 @router.get("/{model:path}")
-async def get_model(model: str, services: ServicesDep) -> dict[str, Any]:
-    name = await collection_of(model, services)
+async def get_model(model: str, services: ServicesDep, access: AccessDep) -> dict[str, Any]:
+    name = await collection_of(model, services, access)
     return _model(await services.catalog.collection(name))
 
 

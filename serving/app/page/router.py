@@ -3,11 +3,12 @@
 from html import escape
 from importlib.resources import files
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from kb.types import Chunk, Document
-from serving.app.dependencies import ServicesDep
+from kb.errors import InvalidKey
+from kb.types import Chunk, Document, Scope
+from serving.app.dependencies import Needs, ServicesDep, access_of, key_of
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -26,9 +27,17 @@ async def start_page() -> HTMLResponse:
 
 
 @router.get("/documents/{document_id}")
-async def document_page(document_id: str, services: ServicesDep) -> HTMLResponse:
-    """The document's text, passage by passage; `#<chunk id>` is highlighted by the browser."""
-    document = await services.catalog.document(document_id)
+async def document_page(document_id: str, request: Request, services: ServicesDep) -> HTMLResponse:
+    """The document's text, passage by passage; `#<chunk id>` is highlighted by the browser.
+
+    A followed link carries no key: it gets a page that asks again with the key of the tab.
+    """
+    try:
+        key = await key_of(request)
+    except InvalidKey:
+        return _page((WEB / "locked.html").read_text("utf-8"), 401)
+    Needs(Scope.QUERY)(key)
+    document = await services.catalog.document(document_id, access_of(key))
     index = await services.index(document.collection)
     return _page(render_document(document, await index.chunks(document_id)))
 
@@ -48,5 +57,5 @@ def render_document(document: Document, chunks: list[Chunk]) -> str:
     )
 
 
-def _page(html: str) -> HTMLResponse:
-    return HTMLResponse(html, headers=SECURITY_HEADERS)
+def _page(html: str, status: int = 200) -> HTMLResponse:
+    return HTMLResponse(html, status, headers=SECURITY_HEADERS)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from kb.errors import InvalidQueryError
-from serving.app.dependencies import AccessDep, ServicesDep
+from serving.app.dependencies import AccessDep, ServicesDep, check_collection
 from serving.app.search.protocol import SearchRequest, SearchResponse, search_hit
 from serving.searching import bound_search
 
@@ -17,6 +17,7 @@ async def search(
     most = services.settings.search.max_limit
     if request.limit > most:
         raise InvalidQueryError(f"limit: at most {most} hits can be asked for.")
+    await check_collection(request.collection, services, access)
     live = await services.live(request.collection)
     find = bound_search(live, services.settings, access, request.limit)
     hits = await find(request.query)
