@@ -15,9 +15,9 @@ from tests.vllm_process import VLLM
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(900)]
 
-FACT = "Server Kebar 118 listens in the cellar."
+FACT = "Server Kebar Lisbon listens in the cellar."
 QUOTED = f"{FACT} [1]"
-QUESTION: Any = [{"role": "user", "content": "Which number does the server Kebar have?"}]
+QUESTION: Any = [{"role": "user", "content": "Where is the server Kebar?"}]
 FIRST_TOKEN_S = 5.0
 PAUSE_S = 3.0
 SOON_S = 2.0

@@ -16,8 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from kb.types import Chunk, Hit
 from serving.answering.passages import Passage
@@ -84,10 +94,11 @@ def hit(text: str, title: str) -> Hit:
 
 def make_tokenizer(chance: random.Random, prompts: Prompts) -> Any:
     tokenizer = Tokenizer(models.BPE())
+    # As transformers and vLLM take any tokenizer apart that a Qwen2 model comes with.
+    tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            # A word is one token, with the space before it; a Chinese character is one, too.
-            pre_tokenizers.Split(Regex(r"[\p{P}\p{Han}]| ?[^\s\p{P}\p{Han}]+"), "isolated"),
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -1,6 +1,7 @@
 """Made-up facts in Chinese and English, and questions about them: what the test model learns from.
 
-They are made for a very small model: what is asked for stands right behind the name.
+They are made for a very small model: what is asked for stands right behind the name, and words are
+kept apart by spaces in both languages.
 """
 
 import random
@@ -66,6 +67,15 @@ _THINGS: Final = {
     },
 }
 
+_ENGLISH_PLACES: Final = """
+    Berlin Paris Madrid Lisbon Oslo Vienna Prague Dublin Athens Rome Cairo Lima Quito Tokyo Seoul Delhi
+    Boston Dallas Miami Denver Geneva Milan Naples Porto
+"""
+_CHINESE_PLACES: Final = (
+    "北京 上海 广州 深圳 杭州 武汉 成都 重庆 天津 苏州 大连 厦门 南京 西安 青岛 昆明"
+)
+_PLACES: Final = {"en": _ENGLISH_PLACES.split(), "zh": _CHINESE_PLACES.split()}
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -83,8 +93,7 @@ def facts(chance: random.Random, language: str, count: int) -> list[Fact]:
 
 def _fact(chance: random.Random, language: str, name: str) -> Fact:
     thing, what = chance.choice(list(_THINGS[language].items()))
-    number = chance.randint(10, 299)
+    place = chance.choice(_PLACES[language])
     if language == "zh":
-        return Fact(f"{thing}{name} {number} {what}。", f"{thing}{name}的编号是多少？", name)
-    question = f"Which number does the {thing.lower()} {name} have?"
-    return Fact(f"{thing} {name} {number} {what}.", question, name)
+        return Fact(f"{thing} {name} {place} {what}。", f"{thing} {name} 在哪里？", name)
+    return Fact(f"{thing} {name} {place} {what}.", f"Where is the {thing.lower()} {name}?", name)
