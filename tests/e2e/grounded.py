@@ -4,6 +4,9 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from openai import OpenAI
 
 from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
 from tests.models import sentences
@@ -22,6 +25,25 @@ def made_up_facts() -> list[Fact]:
         for language in ("en", "zh")
         for fact in sentences.facts(chance, language, _DOCUMENTS_OF_A_LANGUAGE)
     ]
+
+
+def rambling(client: OpenAI, question: str) -> dict[str, Any]:
+    """Parameters with which the model goes on and on: it ends its answers after a dozen tokens, unless
+    it is rewarded for repeating itself and drawn at random into doing so."""
+    messages: Any = [{"role": "user", "content": question}]
+    for seed in range(40):
+        wild: dict[str, Any] = {
+            "seed": seed,
+            "temperature": 2.0,
+            "frequency_penalty": -2.0,
+            "presence_penalty": -2.0,
+        }
+        completion = client.chat.completions.create(
+            model="kb", messages=messages, max_tokens=200, **wild
+        )
+        if completion.choices[0].finish_reason == "length":
+            return wild | {"max_tokens": 900}
+    raise AssertionError("the model ends its answers, whatever it is sampled with")
 
 
 @contextmanager

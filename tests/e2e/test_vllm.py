@@ -9,6 +9,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 
 from serving.answering.citing import CitationFilter
+from tests.e2e.grounded import rambling
 from tests.e2e.kb_process import Server
 from tests.injections import INJECTIONS, QUESTIONS, Injection, document
 from tests.models.sentences import Fact
@@ -18,8 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
 LONG_S = 30
 LEAST_RIGHT = 0.5
-RAMBLING = {"frequency_penalty": -2.0, "presence_penalty": -2.0, "max_tokens": 900}
-"""The model ends its answers after a dozen tokens; rewarded for what it said before it goes on."""
 
 
 @pytest.fixture
@@ -88,20 +87,26 @@ def test_a_long_conversation_is_trimmed(client: OpenAI, facts: list[Fact]) -> No
     assert completion.kb["answered_by"] == "generator"
 
 
-def test_hanging_up_ends_vllms_work(grounded: Server, alive: VLLM, facts: list[Fact]) -> None:
+def test_hanging_up_ends_vllms_work(
+    client: OpenAI, grounded: Server, alive: VLLM, facts: list[Fact]
+) -> None:
+    wild = rambling(client, facts[0].question)
     messages = [{"role": "user", "content": facts[0].question}]
-    for stream in (True, False):
-        body = {"model": "kb", "messages": messages, "stream": stream, **RAMBLING}
-        with (
-            httpx.Client(trust_env=False, timeout=LONG_S) as client,
-            client.stream("POST", f"{grounded.url}/v1/chat/completions", json=body) as response,
-        ):
-            if stream:
-                for line in response.iter_lines():
-                    if '"content":"' in line and '"content":""' not in line:
-                        break
-                assert alive.running_requests() == 1
-        assert_idle(alive)
+    body = {"model": "kb", "messages": messages, **wild}
+    url = f"{grounded.url}/v1/chat/completions"
+    with (
+        httpx.Client(trust_env=False, timeout=LONG_S) as plain,
+        plain.stream("POST", url, json=body | {"stream": True}) as response,
+    ):
+        for line in response.iter_lines():
+            if '"content":"' in line and '"content":""' not in line:
+                break
+        assert alive.running_requests() == 1
+    assert_idle(alive)
+
+    with httpx.Client(trust_env=False, timeout=1.0) as plain, pytest.raises(httpx.ReadTimeout):
+        plain.post(url, json=body)
+    assert_idle(alive)
 
 
 def assert_idle(vllm: VLLM, seconds: float = 2.0) -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from openai import APIError, OpenAI
 
+from tests.e2e.grounded import rambling
 from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
 from tests.vllm_process import VLLM
 
@@ -20,7 +21,7 @@ QUOTED = f"{FACT} [1]"
 QUESTION: Any = [{"role": "user", "content": "Where is the server Kebar?"}]
 FIRST_TOKEN_S = 5.0
 PAUSE_S = 3.0
-SOON_S = 2.0
+SOON_S = 5.0
 """Beside the deadlines, on a busy machine."""
 
 
@@ -126,7 +127,7 @@ def test_killed_while_the_first_token_is_awaited(client: OpenAI, alive: VLLM) ->
 @pytest.mark.parametrize("stream", [True, False])
 def test_killed_in_the_middle_of_an_answer(client: OpenAI, alive: VLLM, stream: bool) -> None:
     wait_for_generator(client, 30)
-    wild = {"frequency_penalty": -2.0, "presence_penalty": -2.0, "max_tokens": 900}
+    wild = rambling(client, QUESTION[0]["content"])
     if stream:
         chunks = ask(client, stream=True, **wild)
         begun = [next(chunks), next(chunks)]
