@@ -67,6 +67,7 @@ class Worker:
         self._zone = zone
         self._lease_s = lease_s
         self._doing: set[asyncio.Task[None]] = set()
+        self._turns = {name: asyncio.Lock() for name in self._jobs}
         self.ticks = 0
         """How often it has looked for abandoned slots; before the next time it looks at the clock."""
 
@@ -129,20 +130,24 @@ class Worker:
         except CatalogUnavailable as error:
             log.warning("worker_waits", reason=error.message)
             return
+        begun = {task.get_name() for task in self._doing}
         for lease in abandoned:
-            if lease.job in self._jobs:
+            if lease.job in self._jobs and _task_name(lease.job, lease.slot) not in begun:
                 self._begin(lease.job, lease.slot)
 
     def _begin(self, job: str, slot: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._do(job, slot), name=f"{job} {slot}")
+        task = asyncio.create_task(self._do(job, slot), name=_task_name(job, slot))
         self._doing.add(task)
         task.add_done_callback(self._doing.discard)
         return task
 
     async def _do(self, job: str, slot: str) -> None:
-        """Does a slot unless it is another's, or was done."""
-        if not await self._take(job, slot):
-            return
+        """Does a slot unless it is another's, or was done; slots of one job one after another."""
+        async with self._turns[job]:
+            if await self._take(job, slot):
+                await self._do_taken(job, slot)
+
+    async def _do_taken(self, job: str, slot: str) -> None:
         log.info("job_started", job=job, slot=slot, worker=self.owner)
         work = asyncio.ensure_future(self._jobs[job].action())
         try:
@@ -209,6 +214,10 @@ async def working(worker: Worker) -> AsyncIterator[None]:
 
 def _no_function() -> None:
     """What the store is given to keep; `SlotExecutor` finds the action by the job's name."""
+
+
+def _task_name(job: str, slot: str) -> str:
+    return f"{job} {slot}"
 
 
 def _failure(work: asyncio.Future[None], job: str, slot: str) -> str | None:

@@ -1,16 +1,18 @@
 """`kb worker` and `kb sync` as processes: stopped, killed, and taken up again."""
 
+import asyncio
 import json
 import random
 import re
 import signal
 import subprocess
-import time
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from kb.db.catalog import SQLCatalog
 from tests.e2e.kb_process import KB, START_TIMEOUT_S, RunKB, environment, printed_json
 from tests.e2e.test_crash import DOCUMENTS, finish, indexed, kill_after, write_documents
 
@@ -19,8 +21,26 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 LEASE_S = "2"
 
 
-def start_worker(data_dir: Path) -> subprocess.Popen[str]:
-    """Synchronises every minute, and does nothing else."""
+StartWorker = Callable[[], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start_worker(data_dir: Path) -> Iterator[StartWorker]:
+    """Workers that synchronise every minute and do nothing else; killed at the end of the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        started.append(_start_worker(data_dir))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        if worker.poll() is None:
+            worker.kill()
+            worker.communicate()
+
+
+def _start_worker(data_dir: Path) -> subprocess.Popen[str]:
     others = {f"KB_WORKER__{name}": "" for name in ("RETRY", "PRUNE", "HEALTH")}
     return subprocess.Popen(
         [KB, "worker", "--json"],
@@ -50,25 +70,36 @@ def stop(worker: subprocess.Popen[str]) -> int:
     return worker.returncode
 
 
-def wait_until_some_are_indexed(run_kb: RunKB) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        runs = printed_json(run_kb("runs", "list", "--limit", "1", "--json"))
-        if any(0 < run["counts"].get("indexed", 0) < DOCUMENTS for run in runs):
-            return
-    raise AssertionError("no document was indexed")
+def wait_until_some_are_indexed(data_dir: Path) -> None:
+    async def wait() -> None:
+        catalog = await SQLCatalog.open(f"sqlite:///{data_dir}/catalog.db")
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while True:
+                    runs = await catalog.runs(limit=1)
+                    if any(0 < run.counts.get("indexed", 0) < DOCUMENTS for run in runs):
+                        return
+                    await asyncio.sleep(0.05)
+        finally:
+            await catalog.close()
+
+    asyncio.run(wait())
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_worker_goes_on_with_what_another_left(
-    run_kb: RunKB, data_dir: Path, tmp_path: Path, how: signal.Signals
+    run_kb: RunKB,
+    start_worker: StartWorker,
+    data_dir: Path,
+    tmp_path: Path,
+    how: signal.Signals,
 ) -> None:
     documents = tmp_path / "documents"
     write_documents(documents)
     printed_json(run_kb("sources", "add", documents, "--json"))
-    first = start_worker(data_dir)
+    first = start_worker()
     wait_for(first, '"job_started"')
-    wait_until_some_are_indexed(run_kb)
+    wait_until_some_are_indexed(data_dir)
     first.send_signal(how)
     first.communicate(timeout=60)
     assert first.returncode == (0 if how is signal.SIGTERM else -signal.SIGKILL)
@@ -76,7 +107,7 @@ def test_a_worker_goes_on_with_what_another_left(
     left = "interrupted" if how is signal.SIGTERM else "running"
     assert (run["status"], run["counts"]["indexed"] < DOCUMENTS) == (left, True)
 
-    second = start_worker(data_dir)
+    second = start_worker()
     wait_for(second, '"job_finished"')
     assert stop(second) == 0
     runs = printed_json(run_kb("runs", "list", "--json"))

@@ -230,6 +230,29 @@ async def test_a_stopped_worker_leaves_its_slot_to_the_next(
     assert lease.error is None
 
 
+async def test_slots_of_one_job_are_done_one_after_another(
+    catalog: SQLCatalog, tmp_path: Path
+) -> None:
+    """Two at once would meet at the source's lock, and one would pass it over."""
+    at_once: list[int] = []
+    now = 0
+
+    async def action() -> None:
+        nonlocal now
+        now += 1
+        at_once.append(now)
+        await asyncio.sleep(1)
+        now -= 1
+
+    assert await catalog.take_lease("sync", "earlier", "w0", 60)
+    assert await catalog.release_lease("sync", "earlier", "w0")
+    job = Job("sync", cron_trigger("* * * * *", BERLIN), "soon", action)
+    with time_machine.travel(datetime(2026, 7, 1, 10, 0, 59, 500_000, tzinfo=UTC)):
+        async with running(Worker([job], catalog, tmp_path / "s.db", BERLIN, 0.5)):
+            await until(lambda: len(at_once) == 2 and now == 0)
+    assert at_once == [1, 1]
+
+
 async def test_a_job_that_fails_is_done_with_and_says_why(
     catalog: SQLCatalog, tmp_path: Path
 ) -> None:
