@@ -17,10 +17,14 @@ class SQLKeys:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._exist = False
 
     async def exist(self) -> bool:
-        async with self._database.read() as connection:
-            return await connection.scalar(select(tables.api_keys.c.id).limit(1)) is not None
+        if not self._exist:  # Once true, true for good.
+            first = select(tables.api_keys.c.id).limit(1)
+            async with self._database.read() as connection:
+                self._exist = await connection.scalar(first) is not None
+        return self._exist
 
     async def add(self, key: ApiKey, secret_hash: str) -> None:
         row = {field.name: getattr(key, field.name) for field in fields(key)}

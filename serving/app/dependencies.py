@@ -88,10 +88,19 @@ async def readable_collections(services: Services, access: Access) -> list[Colle
     return [c for c in await services.catalog.collections() if access.may_read(c.name)]
 
 
+async def _is_readable(name: str, services: Services, access: Access) -> bool:
+    """Without counting documents where it can: every question asks this."""
+    if not access.may_read(name):
+        return False
+    if await services.catalog.live_generation(name) is not None:
+        return True
+    return name in [c.name for c in await services.catalog.collections()]
+
+
 async def check_collection(name: str, services: Services, access: Access) -> None:
     """Raises NotFoundError; a collection that may not be read looks like one that is not there."""
-    readable = [c.name for c in await readable_collections(services, access)]
-    if name not in readable:
+    if not await _is_readable(name, services, access):
+        readable = [c.name for c in await readable_collections(services, access)]
         there = f"There are: {', '.join(readable)}." if readable else "There are none."
         raise NotFoundError(f"There is no collection {name!r}. {there}")
 
@@ -101,11 +110,11 @@ async def collection_of(model: str, services: Services, access: Access) -> str:
 
     Raises ModelNotFound, in the caller's word: to an OpenAI client a collection is a model.
     """
-    readable = await readable_collections(services, access)
-    prefix, _, name = model.partition("/")
-    if prefix == MODEL_PREFIX and (name or DEFAULT_COLLECTION) in [c.name for c in readable]:
-        return name or DEFAULT_COLLECTION
-    models = ", ".join(model_of(c.name) for c in readable)
+    prefix, _, rest = model.partition("/")
+    name = rest or DEFAULT_COLLECTION
+    if prefix == MODEL_PREFIX and await _is_readable(name, services, access):
+        return name
+    models = ", ".join(model_of(c.name) for c in await readable_collections(services, access))
     raise ModelNotFound(
         f"There is no model {model!r}. "
         + (f"There are: {models}." if models else "Nothing is ingested yet.")
