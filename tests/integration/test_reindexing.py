@@ -1,7 +1,6 @@
 """Reindexing under readers and writers, and going back, on both real indexes; only the models are fakes."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,9 +145,7 @@ async def test_another_embedder_without_a_failed_search_or_a_lost_write(
     assert await indexed_texts(services) == expected_texts(folder)
     assert await problems(services) == []
 
-    started = time.perf_counter()
     back, changed = await rollback("default", services)
-    assert time.perf_counter() - started < 1
     assert back.number == generation.number - 1
     assert (await services.live("default")).embedder.dimensions == DIMENSIONS[""]
     gone = {number for number in range(100, 104) if number not in folder.versions}

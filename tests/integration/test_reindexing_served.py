@@ -1,7 +1,6 @@
 """Reindexing while a server answers over HTTP: it has services of its own, as `kb reindex` beside it."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -105,18 +104,14 @@ async def test_a_served_collection_is_indexed_anew_without_a_failed_question(
 
         reading = asyncio.create_task(readers.ask(ended))
         writing = asyncio.create_task(write())
-        began = time.monotonic()
         generation = await reindex("default", services, CopyProgress(), OTHER)
-        took = time.monotonic() - began
         await asyncio.sleep(2)  # The server answers from the new generation now.
-        started = time.perf_counter()
         await rollback("default", services)
-        assert time.perf_counter() - started < 1
         await asyncio.sleep(2)
         ended.set()
         await asyncio.gather(reading, writing)
     assert readers.wrong == []
-    assert readers.answered > took * QUESTIONS_PER_S / 2
+    assert readers.answered > QUESTIONS_PER_S
     assert (await services.live("default")).generation.number == generation.number - 1
     await ingest(folder, services)
     assert await indexed_texts(services) == expected_texts(folder)
