@@ -43,7 +43,10 @@ def rambling(client: OpenAI, question: str) -> dict[str, Any]:
         completion = client.chat.completions.create(
             model="kb", messages=messages, max_tokens=_LONG_TOKENS, **wild
         )
-        if completion.choices[0].finish_reason == "length":
+        text = completion.choices[0].message.content or ""
+        # With words at its beginning: brackets and spaces are held back, for they may be a citation.
+        words = sum(character.isalpha() for character in text[:60])
+        if completion.choices[0].finish_reason == "length" and words > 30:
             return wild | {"max_tokens": _LONG_TOKENS}
     raise AssertionError("the model ends its answers, whatever it is sampled with")
 
