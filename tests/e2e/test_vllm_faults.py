@@ -136,7 +136,7 @@ def test_killed_in_the_middle_of_an_answer(client: OpenAI, alive: VLLM, stream: 
             begun.extend(chunks)
         assert caught.value.code == "answer_interrupted"
         return
-    killing = threading.Timer(1.0, alive.kill)
+    killing = threading.Timer(0.7, alive.kill)
     killing.start()
     completion = ask(client, **wild)
     assert completion.choices[0].message.content == QUOTED
