@@ -18,6 +18,8 @@ MODEL_SOURCES = [
     *sorted((ROOT / "serving" / "answering" / "prompts").glob("*.txt")),
 ]
 CONTEXT = 2048
+FIRST_START_S = 2400
+"""What the first test may take: it installs vLLM and trains the model, minutes each."""
 
 
 def copying_model() -> Path:

@@ -13,9 +13,9 @@ from tests.e2e.grounded import rambling
 from tests.e2e.kb_process import Server
 from tests.injections import INJECTIONS, QUESTIONS, Injection, document
 from tests.models.sentences import Fact
-from tests.vllm_process import VLLM
+from tests.vllm_process import FIRST_START_S, VLLM
 
-pytestmark = [pytest.mark.slow, pytest.mark.vllm]
+pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(FIRST_START_S)]
 
 LONG_S = 30
 LEAST_RIGHT = 0.5

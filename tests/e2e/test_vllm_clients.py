@@ -16,8 +16,14 @@ from serving.clients import langchain, llama_index
 from serving.clients.search_api import SearchAPI
 from tests.e2e.kb_process import Server
 from tests.models.sentences import Fact
+from tests.vllm_process import FIRST_START_S
 
-pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.usefixtures("alive")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.vllm,
+    pytest.mark.timeout(FIRST_START_S),
+    pytest.mark.usefixtures("alive"),
+]
 
 OPENAI_FOR_JAVASCRIPT = "7.57.0"
 

@@ -12,9 +12,9 @@ from openai import APIError, OpenAI
 
 from tests.e2e.grounded import rambling
 from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
-from tests.vllm_process import VLLM
+from tests.vllm_process import FIRST_START_S, VLLM
 
-pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(FIRST_START_S)]
 
 FACT = "Server Kebar Lisbon listens in the cellar."
 QUOTED = f"{FACT} [1]"
