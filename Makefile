@@ -1,6 +1,7 @@
 # make up       install what is needed, index the examples (or DOCS=/path) and serve on 127.0.0.1:8000
 #               INDEX=elasticsearch: with that index instead of the embedded one
 # make test     the whole suite, with what it needs
+# make test-vllm   what needs vLLM, which it installs (6 GB) and gives a small model that it trains
 # make check    style, types, import directions and fast tests: under two minutes
 # make requirements   resolve the dependencies anew and write the hashed files
 
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
 
-.PHONY: up test check lint format requirements clean
+.PHONY: up test test-vllm check lint format requirements clean
 
 # INDEX=elasticsearch starts one of our own, whose data stay in the data folder, unless KB_INDEX__URL is set.
 up: $(VENV)/core.installed
@@ -29,7 +30,10 @@ else
 endif
 
 test: $(VENV)/test.installed lint
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not vllm"
+
+test-vllm: $(VENV)/test.installed
+	$(BIN)/pytest -m vllm
 
 check: lint
 	$(BIN)/pytest -q -m "not slow and not postgresql and not elasticsearch and not torch and not vllm"
