@@ -130,10 +130,13 @@ def test_killed_in_the_middle_of_a_stream(client: OpenAI, alive: VLLM) -> None:
     wild = rambling(client, QUESTION[0]["content"])
     chunks: list[Any] = []
     threading.Timer(0.7, alive.kill).start()
+    interrupted: str | None = None
     try:
         chunks.extend(ask(client, stream=True, **wild))
     except APIError as error:
-        assert error.code == "answer_interrupted"
+        interrupted = error.code
+    if interrupted:
+        assert interrupted == "answer_interrupted"
         return
     assert chunks[-1].kb["degraded_because"] == "generator: model_unavailable"
     assert "".join(c.choices[0].delta.content or "" for c in chunks) == QUOTED
