@@ -106,3 +106,12 @@ def _execute(url: str, statement: str) -> None:
     # A loop of its own, which leaves the tests' loop alone.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         runner.run(execute())
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def catalog_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of either kind; its tables are not made yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/catalog.db"
+    url: str = request.getfixturevalue("postgresql_url")
+    return url

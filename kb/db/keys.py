@@ -8,6 +8,7 @@ from sqlalchemy import Row, Update, insert, select, update
 
 from kb.db import tables
 from kb.db.session import Database
+from kb.db.statements import values_of
 from kb.errors import NotFoundError
 from kb.types import ApiKey, Scope
 
@@ -27,9 +28,9 @@ class SQLKeys:
         return self._exist
 
     async def add(self, key: ApiKey, secret_hash: str) -> None:
-        row = {field.name: getattr(key, field.name) for field in fields(key)}
+        row = values_of(key) | {"secret_hash": secret_hash}
         async with self._database.write() as connection:
-            await connection.execute(insert(tables.api_keys).values(**row, secret_hash=secret_hash))
+            await connection.execute(insert(tables.api_keys), row)
 
     async def list(self) -> list[ApiKey]:
         query = select(tables.api_keys).order_by(tables.api_keys.c.created_at, tables.api_keys.c.id)

@@ -8,7 +8,7 @@ from sqlalchemy import CursorResult, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kb.types import Document, Lease, Run, SourceRecord
+from kb.types import ApiKey, Document, Lease, Run, SourceRecord
 
 
 async def insert_new(
@@ -36,7 +36,7 @@ async def upsert(
     await connection.execute(statement, rows)
 
 
-def values_of(entry: Document | Run | SourceRecord | Lease) -> dict[str, Any]:
+def values_of(entry: Document | Run | SourceRecord | Lease | ApiKey) -> dict[str, Any]:
     """A value's fields as they are: columns bear their names."""
     return {field.name: getattr(entry, field.name) for field in fields(entry)}
 

@@ -34,7 +34,16 @@ from serving.answering.refusal import (
 from serving.answering.rewriting import Rewriter
 from serving.answering.rungs import ExtractiveRung, PassagesRung, deltas
 
-__all__ = ["Answer", "Answering", "Message", "Search", "answer", "answer_events", "quoting"]
+__all__ = [
+    "Answer",
+    "Answering",
+    "Message",
+    "Search",
+    "answer",
+    "answer_events",
+    "last_answer",
+    "quoting",
+]
 
 Search = Callable[[str], Awaitable[list[Hit]]]
 """A search with everything but the question already given."""
@@ -88,6 +97,11 @@ async def answer(
         sampling=sampling,
         whole=True,
     )
+    return await last_answer(events)
+
+
+async def last_answer(events: AsyncGenerator[Event, None]) -> Answer:
+    """What the events end with."""
     async with aclosing(events):
         async for event in events:
             if isinstance(event, Finished):

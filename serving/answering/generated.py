@@ -64,26 +64,26 @@ class GeneratedRung:
             between_s=settings.between_tokens_s,
             deadline=task.deadline,
         )
-        speech = _Speech(
-            prompt, task, Answer("", (), task.hits, self.name, None, None, task.question)
-        )
+        speech = _Speech(prompt, task)
         async with aclosing(deltas):
             async for delta in deltas:
                 for event in speech.events(delta):
                     yield event
         for event in speech.rest():
             yield event
-        answer = replace(speech.answer, model=self._generator.name, prompt=prompt.version)
-        yield Finished(_complete(answer, task, prompt, speech.cited))
+        answer = Answer("", (), task.hits, self.name, None, None, task.question)
+        answer = replace(answer, model=self._generator.name, prompt=prompt.version)
+        yield Finished(_complete(speech.told(answer), task, prompt, speech.cited))
 
 
 class _Speech:
     """What a model has said so far: its text with the citations made good, and all the rest."""
 
-    def __init__(self, prompt: Prompt, task: Task, answer: Answer) -> None:
-        self.answer = answer
+    def __init__(self, prompt: Prompt, task: Task) -> None:
         self._filter = None if task.sampling.is_structured else CitationFilter(len(prompt.passages))
         self._room = _LONGEST_TOKEN * (prompt.sampling.max_tokens or 0)
+        self._text: list[str] = []
+        self._deltas: list[ModelDelta] = []
 
     @property
     def cited(self) -> Sequence[int]:
@@ -94,14 +94,7 @@ class _Speech:
         self._room -= len(delta.text) + len(delta.reasoning)
         if self._room < 0:
             raise ModelMisbehaved("The model goes on and on.")
-        answer = self.answer
-        self.answer = replace(
-            answer,
-            reasoning=answer.reasoning + delta.reasoning,
-            finish=delta.finish or answer.finish,
-            usage=delta.usage or answer.usage,
-            logprobs=answer.logprobs + delta.logprobs,
-        )
+        self._deltas.append(delta)
         if delta.reasoning:
             yield ReasoningDelta(delta.reasoning)
         text = self._filter.feed(delta.text) if self._filter else delta.text
@@ -111,14 +104,27 @@ class _Speech:
         """What was held back. Raises ModelMisbehaved where nothing was said at all."""
         if self._filter:
             yield from self._said(self._filter.finish(), ModelDelta())
-        if not self.answer.text:
+        if not self._text:
             raise ModelMisbehaved("The model said nothing.")
+
+    def told(self, answer: Answer) -> Answer:
+        """The answer with what was said."""
+        said = self._deltas
+        return replace(
+            answer,
+            text="".join(self._text),
+            reasoning="".join(delta.reasoning for delta in said),
+            finish=next((d.finish for d in reversed(said) if d.finish), answer.finish),
+            usage=next((d.usage for d in reversed(said) if d.usage), answer.usage),
+            logprobs=tuple(token for delta in said for token in delta.logprobs),
+        )
 
     def _said(self, text: str, delta: ModelDelta) -> Iterator[Event]:
         """White space before the first word is nothing said."""
-        if not self.answer.text:
+        if not self._text:
             text = text.lstrip()
-        self.answer = replace(self.answer, text=self.answer.text + text)
+        if text:
+            self._text.append(text)
         if text or delta.logprobs:
             yield TextDelta(text, delta.logprobs)
 

@@ -1,12 +1,12 @@
 """The rungs that need no model: quoted sentences, and passages as they are."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Final
 
 import regex
 
 from kb.errors import ModelUnavailable
-from kb.types import Hit
+from kb.types import Citation, Hit
 from serving.answering import citations
 from serving.answering.events import Answer, Event, Finished, Task, TextDelta
 from serving.answering.extractive import render
@@ -20,60 +20,54 @@ _INTRODUCTION: Final = {
 }
 
 
-class ExtractiveRung:
-    """The sentences that answer, quoted. It samples nothing, so parameters of sampling don't matter."""
+class _QuotingRung:
+    """Needs nothing and samples nothing, so parameters of sampling don't matter."""
 
-    name = "extractive"
+    name: str
     honours: frozenset[str] = frozenset()
 
     async def ready(self) -> None:
         return
+
+    async def close(self) -> None:
+        return
+
+    def _events(
+        self, task: Task, text: str, cited: Sequence[Citation], hits: Sequence[Hit]
+    ) -> Iterator[Event]:
+        """The text in pieces, then the answer; citation n is of the n-th hit."""
+        support = check(text, cited, {number: [hit] for number, hit in enumerate(hits, 1)})
+        yield from map(TextDelta, deltas(text))
+        yield Finished(
+            Answer(text, tuple(cited), task.hits, self.name, None, None, task.question, support)
+        )
+
+
+class ExtractiveRung(_QuotingRung):
+    """The sentences that answer, quoted."""
+
+    name = "extractive"
 
     async def stream(self, task: Task) -> AsyncGenerator[Event, None]:
         if task.extract is None:
             raise ModelUnavailable("The sentences of the passages could not be compared.")
         text, cited = render(task.extract.quotes)
-        sources = {number: [quote.hit] for number, quote in enumerate(task.extract.quotes, start=1)}
-        support = check(text, cited, sources)
-        for delta in deltas(text):
-            yield TextDelta(delta)
-        yield Finished(
-            Answer(text, cited, task.hits, self.name, None, None, task.question, support)
-        )
-
-    async def close(self) -> None:
-        return
+        for event in self._events(task, text, cited, [quote.hit for quote in task.extract.quotes]):
+            yield event
 
 
-class PassagesRung:
+class PassagesRung(_QuotingRung):
     """The passages that fit best, whole: what is left when not even sentences can be compared."""
 
     name = "passages"
-    honours: frozenset[str] = frozenset()
-
-    async def ready(self) -> None:
-        return
 
     async def stream(self, task: Task) -> AsyncGenerator[Event, None]:
         shown = task.hits[:_PASSAGES_SHOWN]
-        paragraphs = [
-            _INTRODUCTION[language(task.asked)],
-            *(_paragraph(n, hit) for n, hit in enumerate(shown, 1)),
-        ]
-        text = "\n\n".join(paragraphs)
-        cited = tuple(
-            citations.cite(number, hit, (0, len(hit.chunk.text)))
-            for number, hit in enumerate(shown, 1)
-        )
-        support = check(text, cited, {number: [hit] for number, hit in enumerate(shown, 1)})
-        for delta in deltas(text):
-            yield TextDelta(delta)
-        yield Finished(
-            Answer(text, cited, task.hits, self.name, None, None, task.question, support)
-        )
-
-    async def close(self) -> None:
-        return
+        introduction = _INTRODUCTION[language(task.asked)]
+        text = "\n\n".join([introduction, *(_paragraph(n, hit) for n, hit in enumerate(shown, 1))])
+        cited = [citations.cite(n, hit, (0, len(hit.chunk.text))) for n, hit in enumerate(shown, 1)]
+        for event in self._events(task, text, cited, shown):
+            yield event
 
 
 def _paragraph(number: int, hit: Hit) -> str:

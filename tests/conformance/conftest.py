@@ -1,7 +1,6 @@
 """Catalogues on both databases, empty and filled."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -9,14 +8,6 @@ from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
 from kb.ports import Catalog
 from tests.conformance.catalogued import DOCUMENT, SOURCE
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def catalog_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/catalog.db"
-    url: str = request.getfixturevalue("postgresql_url")
-    return url
 
 
 @pytest.fixture

@@ -29,14 +29,6 @@ BERLIN = ZoneInfo("Europe/Berlin")
 PATIENCE_S = 30
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def catalog_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/catalog.db"
-    url: str = request.getfixturevalue("postgresql_url")
-    return url
-
-
 @pytest.fixture
 async def catalog(tmp_path: Path) -> AsyncIterator[SQLCatalog]:
     url = f"sqlite:///{tmp_path}/catalog.db"

@@ -1,13 +1,12 @@
 """POST /v1/chat/completions: streaming or not, the same answer with the same citations."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from serving.answering.answer import answer_events
-from serving.answering.events import Answer, Event, Finished
+from serving.answering.answer import answer_events, last_answer
+from serving.answering.events import Event
 from serving.app.chat.completions import Completion
 from serving.app.chat.protocol import ChatRequest
 from serving.app.dependencies import AccessDep, ServicesDep, collection_of
@@ -43,7 +42,7 @@ async def complete(
         is_structured=sampling.is_structured,
     )
     if not body.stream:
-        answer = await unless_gone(request, _last(events))
+        answer = await unless_gone(request, last_answer(events))
         return JSONResponse(completion.whole(answer))
     with_usage = body.stream_options is not None and body.stream_options.include_usage
     first = await unless_gone(request, _first(events))
@@ -53,11 +52,3 @@ async def complete(
 
 async def _first(events: AsyncGenerator[Event, None]) -> Event:
     return await anext(events)
-
-
-async def _last(events: AsyncGenerator[Event, None]) -> Answer:
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, Finished):
-                return event.answer
-    raise AssertionError("the last event is Finished")
