@@ -142,12 +142,22 @@ def test_killed_in_the_middle_of_a_stream(client: OpenAI, alive: VLLM) -> None:
     assert "".join(c.choices[0].delta.content or "" for c in chunks) == QUOTED
 
 
+def kill_at_work(vllm: VLLM) -> None:
+    end = time.monotonic() + 30
+    while not vllm.running_requests():
+        assert time.monotonic() < end, "vLLM was given nothing to do"
+        time.sleep(0.02)
+    vllm.kill()
+
+
 def test_killed_in_the_middle_of_a_whole_answer(client: OpenAI, alive: VLLM) -> None:
     wait_for_generator(client, 30)
     wild = rambling(client, QUESTION[0]["content"])
-    threading.Timer(0.7, alive.kill).start()
+    killing = threading.Thread(target=kill_at_work, args=(alive,))
+    killing.start()
 
     completion = ask(client, **wild)
 
+    killing.join()
     assert completion.choices[0].message.content == QUOTED
     assert completion.kb["degraded_because"] == "generator: model_unavailable"
