@@ -1,6 +1,7 @@
 """Our server over made-up facts, with a real vLLM behind it."""
 
 import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,13 @@ def rambling(client: OpenAI, question: str) -> dict[str, Any]:
         if completion.choices[0].finish_reason == "length" and words > 30:
             return wild | {"max_tokens": _LONG_TOKENS}
     raise AssertionError("the model ends its answers, whatever it is sampled with")
+
+
+def wait_until_at_work(vllm: VLLM, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not vllm.running_requests():
+        assert time.monotonic() < end, "vLLM was given nothing to do"
+        time.sleep(0.02)
 
 
 @contextmanager

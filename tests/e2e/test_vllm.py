@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 
 from serving.answering.citing import CitationFilter
-from tests.e2e.grounded import rambling
+from tests.e2e.grounded import rambling, wait_until_at_work
 from tests.e2e.kb_process import Server
 from tests.injections import INJECTIONS, QUESTIONS, Injection, document
 from tests.models.sentences import Fact
@@ -95,12 +96,15 @@ def test_hanging_up_ends_vllms_work(
     messages = [{"role": "user", "content": facts[0].question}]
     body = {"model": "kb", "messages": messages, **wild}
     url = f"{grounded.url}/v1/chat/completions"
-    # On few cores vLLM may send the first word when it has nearly done: it is idle soon either way.
-    hang_up_at_the_first_word(url, body)
+    with alive.slowed():
+        hang_up_at_the_first_word(url, body)
     assert_idle(alive)
 
-    with httpx.Client(trust_env=False, timeout=1.0) as plain, pytest.raises(httpx.ReadTimeout):
-        plain.post(url, json=body)
+    with alive.slowed(), ThreadPoolExecutor() as pool:
+        at_work = pool.submit(wait_until_at_work, alive)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(url, json=body, timeout=3.0, trust_env=False)
+        at_work.result()
     assert_idle(alive)
 
 

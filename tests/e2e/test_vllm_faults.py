@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 from openai import APIError, OpenAI
 
-from tests.e2e.grounded import rambling
+from tests.e2e.grounded import rambling, wait_until_at_work
 from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
 from tests.vllm_process import FIRST_START_S, VLLM
 
@@ -125,39 +126,24 @@ def test_killed_while_the_first_token_is_awaited(client: OpenAI, alive: VLLM) ->
 
 
 def test_killed_in_the_middle_of_a_stream(client: OpenAI, alive: VLLM) -> None:
-    """An error where words were sent already; else (vLLM sends late on few cores) the next rung."""
     wait_for_generator(client, 30)
     wild = rambling(client, QUESTION[0]["content"])
-    chunks: list[Any] = []
-    threading.Timer(0.7, alive.kill).start()
-    interrupted: str | None = None
-    try:
-        chunks.extend(ask(client, stream=True, **wild))
-    except APIError as error:
-        interrupted = error.code
-    if interrupted:
-        assert interrupted == "answer_interrupted"
-        return
-    assert chunks[-1].kb["degraded_because"] == "generator: model_unavailable"
-    assert "".join(c.choices[0].delta.content or "" for c in chunks) == QUOTED
-
-
-def kill_at_work(vllm: VLLM) -> None:
-    end = time.monotonic() + 30
-    while not vllm.running_requests():
-        assert time.monotonic() < end, "vLLM was given nothing to do"
-        time.sleep(0.02)
-    vllm.kill()
+    with alive.slowed():
+        stream = iter(ask(client, stream=True, **wild))
+        next(chunk for chunk in stream if chunk.choices[0].delta.content)
+        alive.kill()
+        with pytest.raises(APIError) as interrupted:
+            list(stream)
+    assert interrupted.value.code == "answer_interrupted"
 
 
 def test_killed_in_the_middle_of_a_whole_answer(client: OpenAI, alive: VLLM) -> None:
     wait_for_generator(client, 30)
     wild = rambling(client, QUESTION[0]["content"])
-    killing = threading.Thread(target=kill_at_work, args=(alive,))
-    killing.start()
-
-    completion = ask(client, **wild)
-
-    killing.join()
+    with alive.slowed(), ThreadPoolExecutor() as pool:
+        answer = pool.submit(ask, client, **wild)
+        wait_until_at_work(alive)
+        alive.kill()
+        completion = answer.result()
     assert completion.choices[0].message.content == QUOTED
     assert completion.kb["degraded_because"] == "generator: model_unavailable"
