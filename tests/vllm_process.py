@@ -7,9 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -76,26 +73,6 @@ class VLLM:
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
-
-    @contextmanager
-    def slowed(self) -> Iterator[None]:
-        """It works a tenth of the time, so that its answers last long enough to be cut off."""
-        over = threading.Event()
-
-        def stutter() -> None:
-            with suppress(ProcessLookupError):  # The test has killed it.
-                while not over.wait(0.005):
-                    self.halt()
-                    over.wait(0.045)
-                    self.resume()
-
-        stuttering = threading.Thread(target=stutter)
-        stuttering.start()
-        try:
-            yield
-        finally:
-            over.set()
-            stuttering.join()
 
     def running_requests(self) -> float:
         """Requests that vLLM works on or has waiting."""

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from openai import APIError, OpenAI
 
-from tests.e2e.grounded import rambling, wait_until_at_work
 from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
+from tests.relay import Relay
 from tests.vllm_process import FIRST_START_S, VLLM
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(FIRST_START_S)]
@@ -22,12 +22,14 @@ QUOTED = f"{FACT} [1]"
 QUESTION: Any = [{"role": "user", "content": "Where is the server Kebar?"}]
 FIRST_TOKEN_S = 5.0
 PAUSE_S = 3.0
+WORDS = 4
+"""Of an answer of a dozen, before vLLM is killed."""
 SOON_S = 5.0
 """Beside the deadlines, on a busy machine."""
 
 
 @pytest.fixture(scope="module")
-def kb(vllm: VLLM, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def kb(relay: Relay, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("kb")
     (folder / "documents").mkdir()
     (folder / "documents" / "f1.md").write_text(FACT + "\n", "utf-8")
@@ -35,7 +37,7 @@ def kb(vllm: VLLM, models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         ["up", "--docs", str(folder / "documents")],
         data_folder(folder / "data", models),
         folder,
-        KB_GENERATION__URL=vllm.url,
+        KB_GENERATION__URL=relay.url,
         KB_GENERATION__FIRST_TOKEN_S=str(FIRST_TOKEN_S),
         KB_GENERATION__BETWEEN_TOKENS_S=str(FIRST_TOKEN_S),
         KB_GENERATION__FAILURES="2",
@@ -125,24 +127,23 @@ def test_killed_while_the_first_token_is_awaited(client: OpenAI, alive: VLLM) ->
     assert completion.kb["degraded_because"] == "generator: model_unavailable"
 
 
-def test_killed_in_the_middle_of_a_stream(client: OpenAI, alive: VLLM) -> None:
+def test_killed_in_the_middle_of_a_stream(client: OpenAI, alive: VLLM, relay: Relay) -> None:
     wait_for_generator(client, 30)
-    wild = rambling(client, QUESTION[0]["content"])
-    with alive.slowed():
-        stream = iter(ask(client, stream=True, **wild))
-        next(chunk for chunk in stream if chunk.choices[0].delta.content)
+    with relay.holding(words=WORDS):
+        stream = iter(ask(client, stream=True))
+        first = next(text for chunk in stream if (text := chunk.choices[0].delta.content))
         alive.kill()
         with pytest.raises(APIError) as interrupted:
             list(stream)
+    assert QUOTED.startswith(first)
     assert interrupted.value.code == "answer_interrupted"
 
 
-def test_killed_in_the_middle_of_a_whole_answer(client: OpenAI, alive: VLLM) -> None:
+def test_killed_in_the_middle_of_a_whole_answer(client: OpenAI, alive: VLLM, relay: Relay) -> None:
     wait_for_generator(client, 30)
-    wild = rambling(client, QUESTION[0]["content"])
-    with alive.slowed(), ThreadPoolExecutor() as pool:
-        answer = pool.submit(ask, client, **wild)
-        wait_until_at_work(alive)
+    with relay.holding(words=WORDS) as hold, ThreadPoolExecutor() as pool:
+        answer = pool.submit(ask, client)
+        assert hold.reached.wait(FIRST_TOKEN_S)
         alive.kill()
         completion = answer.result()
     assert completion.choices[0].message.content == QUOTED
