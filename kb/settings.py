@@ -268,8 +268,24 @@ class ServerSettings(Section):
     )
     port: int = Field(8000, ge=0, le=65535)
     max_upload_mb: int = Field(100, ge=1, description="largest upload (MiB)")
+    max_requests: int = Field(
+        128, ge=1, description="requests worked on at a time; more are refused at once (503)"
+    )
     max_body_kb: int = Field(
         1024, ge=1, description="largest request body other than uploads (KiB)"
+    )
+
+
+class LimitsSettings(Section):
+    requests_per_minute: int = Field(
+        600, ge=0, description="requests of one key in a minute; 0 does not count"
+    )
+    concurrent_requests: int = Field(
+        16, ge=0, description="requests of one key at a time; 0 does not count"
+    )
+    redis_url: SecretStr = Field(
+        SecretStr(""),
+        description="redis://:password@host:6379/0, where servers share the rates (extra [redis])",
     )
 
 
@@ -304,6 +320,7 @@ class Settings(BaseSettings):
     answers: AnswerSettings = AnswerSettings()
     generation: GenerationSettings = GenerationSettings()
     server: ServerSettings = ServerSettings()
+    limits: LimitsSettings = LimitsSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
