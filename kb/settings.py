@@ -107,6 +107,9 @@ class WorkerSettings(Section):
     prune: str = Field(
         "0 4 * * *", description="when old index generations and old runs are deleted"
     )
+    backup: str = Field(
+        "30 3 * * *", description="when a backup is made, where backup.folder names a place"
+    )
     health: str = Field("*/15 * * * *", description="when figures of health are logged")
     lease_s: float = Field(
         60.0, gt=0, description="seconds of silence after which a worker counts as dead"
@@ -289,6 +292,13 @@ class LimitsSettings(Section):
     )
 
 
+class BackupSettings(Section):
+    folder: Path | None = Field(
+        None, description="where `kb backup` and the worker keep backups; on another disk, best"
+    )
+    keep: int = Field(7, ge=1, description="backups of the worker that are kept, newest first")
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = Field(
@@ -321,6 +331,7 @@ class Settings(BaseSettings):
     generation: GenerationSettings = GenerationSettings()
     server: ServerSettings = ServerSettings()
     limits: LimitsSettings = LimitsSettings()
+    backup: BackupSettings = BackupSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
