@@ -3,6 +3,7 @@
 from typing import Final
 
 from kb.errors import InvalidQueryError
+from kb.metrics import STAGES
 from kb.ports import ChunkIndex, Embedder
 from kb.types import UNRESTRICTED, Access, Candidate, Hit, IndexQuery
 from retrieval.fusion import Mode, rank
@@ -54,16 +55,17 @@ async def find_candidates(
 ) -> list[Candidate]:
     """What both sides find, unranked: an evaluation ranks the same candidates in each mode."""
     question = checked_question(question)
-    vectors = await embedder.queries([question])
-    return await index.search(
-        IndexQuery(
-            vector=vectors[0],
-            terms=tuple(question_terms(question)),
-            limit=limit,
-            access=access,
-            document_ids=document_ids,
-        )
+    with STAGES.labels("embed").time():
+        vectors = await embedder.queries([question])
+    query = IndexQuery(
+        vector=vectors[0],
+        terms=tuple(question_terms(question)),
+        limit=limit,
+        access=access,
+        document_ids=document_ids,
     )
+    with STAGES.labels("index").time():
+        return await index.search(query)
 
 
 def hits(
@@ -75,7 +77,8 @@ def hits(
     mode: Mode = "hybrid",
 ) -> list[Hit]:
     """Ranks candidates for a question and keeps the best `limit`."""
-    ranked = rank(candidates, question_terms(question), mode)
+    with STAGES.labels("rank").time():
+        ranked = rank(candidates, question_terms(question), mode)
     return [
         Hit(
             chunk=candidate.chunk,

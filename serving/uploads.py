@@ -36,6 +36,10 @@ class UploadQueue:
         self._waiting: asyncio.Queue[tuple[SourceRecord, str]] = asyncio.Queue()
         self._worker: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        return self._waiting.qsize()
+
     async def start(self) -> None:
         for record in await self._services.catalog.sources():
             if record.kind is not SourceKind.UPLOAD:
