@@ -125,9 +125,7 @@ def table(title: str) -> Table:
     return made
 
 
-def row(
-    contest: Contest, report: Report, tokenizer: Tokenizer, ours_s: float | None
-) -> list[str]:
+def row(contest: Contest, report: Report, tokenizer: Tokenizer, ours_s: float | None) -> list[str]:
     encodings = tokenizer.encode_batch_fast(list(report.chunks))
     tokens = sum(min(len(encoding.ids), MAX_TOKENS) for encoding in encodings)
     rankings = {
@@ -158,7 +156,8 @@ def compare(contest: Contest, entrants: list[Entrant], batch: int, scratch: Path
     tokens = sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts))
     characters = int(CUT_SHORT * CHUNK_TOKENS * contest.characters / tokens)
     job = Job(str(contest.files), contest.questions, str(model), CHUNK_TOKENS, characters, batch)
-    shown = table(f"{contest.name}: {len(contest.passage_ids)} documents, {len(contest.questions)} questions")  # fmt: skip
+    documents, questions = len(contest.passage_ids), len(contest.questions)
+    shown = table(f"{contest.name}: {documents} documents, {questions} questions")
     ours_s = None
     for entrant in entrants:
         report = run(entrant, job, scratch)

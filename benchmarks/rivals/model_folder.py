@@ -1,6 +1,6 @@
 """Our built-in model as a folder that sentence-transformers loads: the same weights, in fp32.
 
-    python -m benchmarks.rivals.model_folder FOLDER
+python -m benchmarks.rivals.model_folder FOLDER
 """
 
 import json
@@ -73,9 +73,7 @@ def tensors(weights: E5File) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
             yield from _norm(weights, f"l{layer}.{ours}", f"encoder.layer.{layer}.{theirs}")
 
 
-def _norm(
-    weights: E5File, ours: str, theirs: str
-) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+def _norm(weights: E5File, ours: str, theirs: str) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     yield f"{theirs}.weight", weights.floats(f"{ours}.w", weights.shape.hidden)
     yield f"{theirs}.bias", weights.floats(f"{ours}.b", weights.shape.hidden)
 

@@ -47,7 +47,9 @@ class Ours:
 
     async def _all_chunks(self) -> list[str]:
         index = await self._services.index(DEFAULT_COLLECTION)
-        return [c.passage for document in await index.contents() for c in await index.chunks(document)]
+        return [
+            c.passage for document in await index.contents() for c in await index.chunks(document)
+        ]
 
     def search(self, question: str) -> Sequence[str]:
         return self._runner.run(self._search(question))
