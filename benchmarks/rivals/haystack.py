@@ -6,8 +6,8 @@ from typing import Any
 
 from benchmarks.rivals.contest import FOUND, WARM_UP, Job, main
 
-SEPARATORS = ["\n\n", "\n", r"(?<=[.!?]) ", "(?<=[。！？])", " "]
-"""The default's, with sentences that need no download and end in Chinese too."""
+SEPARATORS = ["\n\n", "\n", ". ", "。", " "]
+"""The default's, but for sentences by a package that wants a download and knows no Chinese."""
 
 
 class Haystack:
