@@ -102,7 +102,7 @@ async def test_a_vector_does_not_depend_on_neighbours_of_the_same_length(
     embedder: Embedder,
 ) -> None:
     """Only those may share a model call where nothing is padded."""
-    animals = [CAT.replace("cat", animal) for animal in ("cat", "dog", "cat", "pig", "cow")]
+    animals = [CAT.replace("cat", animal) for animal in ("cat", "dog", "cat", "pig", "dog")]
     assert len(set(embedder.count_tokens(animals))) == 1
     alone = np.concatenate([await embedder.passages([text]) for text in animals])
     assert cosines(alone, await embedder.passages(animals)).min() > NEAR
