@@ -149,7 +149,8 @@ def row(contest: Contest, report: Report, tokenizer: Tokenizer, ours_s: float | 
     ]
 
 
-def compare(contest: Contest, entrants: list[Entrant], batch: int, scratch: Path) -> None:
+def compare(contest: Contest, entrants: list[Entrant], batch: int, scratch: Path) -> list[str]:
+    """Prints the table; gives the names of those that failed, whose rows are empty."""
     model = model_folder(scratch)
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     texts = [path.read_text("utf-8") for path in contest.files.iterdir()]
@@ -158,14 +159,20 @@ def compare(contest: Contest, entrants: list[Entrant], batch: int, scratch: Path
     job = Job(str(contest.files), contest.questions, str(model), CHUNK_TOKENS, characters, batch)
     documents, questions = len(contest.passage_ids), len(contest.questions)
     shown = table(f"{contest.name}: {documents} documents, {questions} questions")
-    ours_s = None
+    ours_s, failed = None, []
     for entrant in entrants:
-        report = run(entrant, job, scratch)
+        try:
+            report = run(entrant, job, scratch)
+        except subprocess.CalledProcessError:
+            failed.append(entrant.name)
+            shown.add_row(entrant.name, "failed")
+            continue
         ours_s = report.wall_s if entrant.is_ours else ours_s
         cells = row(contest, report, tokenizer, ours_s)
         print(entrant.name, *cells, file=sys.stderr, flush=True)
         shown.add_row(entrant.name, *cells)
     Console(width=160).print(shown)
+    return failed
 
 
 def main() -> None:
@@ -179,11 +186,14 @@ def main() -> None:
     entrants = [entrant for entrant in ENTRANTS if not given.only or entrant.name in given.only]
     if not (RIVALS / "bin" / "python").exists():
         raise SystemExit("Their environment is not there: make rivals")
+    failed = []
     for folder in given.sets:
         with tempfile.TemporaryDirectory(prefix="rivals-") as temporary:
             scratch = Path(temporary)
             contest = prepare(folder, given.documents, given.questions, scratch / "documents")
-            compare(contest, entrants, given.batch, scratch)
+            failed += compare(contest, entrants, given.batch, scratch)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

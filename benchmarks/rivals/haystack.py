@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.contest import FOUND, WARM_UP, Job, main
+from benchmarks.rivals.contest import FOUND, Job, main
 
 SEPARATORS = ["\n\n", "\n", ". ", "。", " "]
 """The default's, but for sentences by a package that wants a download and knows no Chinese."""
@@ -21,13 +21,13 @@ class Haystack:
         self._store = InMemoryDocumentStore(embedding_similarity_function="dot_product")
         self._pipeline = self._indexing(job)
         self._question = SentenceTransformersTextEmbedder(
-            job.model, prefix="query: ", progress_bar=False
+            model=job.model, prefix="query: ", progress_bar=False
         )
         self._question.warm_up()
         self._retriever = InMemoryEmbeddingRetriever(self._store, top_k=FOUND)
 
     def _indexing(self, job: Job) -> Any:
-        from haystack import Document, Pipeline
+        from haystack import Pipeline
         from haystack.components.converters import MarkdownToDocument
         from haystack.components.preprocessors import DocumentCleaner, RecursiveDocumentSplitter
         from haystack.components.writers import DocumentWriter
@@ -37,7 +37,7 @@ class Haystack:
 
         batch = {"batch_size": job.batch} if job.batch else {}
         embedder = SentenceTransformersDocumentEmbedder(
-            job.model, prefix="passage: ", progress_bar=False, **batch
+            model=job.model, prefix="passage: ", progress_bar=False, **batch
         )
         splitter = RecursiveDocumentSplitter(
             split_length=job.chunk_characters, split_unit="char", separators=SEPARATORS
@@ -56,10 +56,10 @@ class Haystack:
         ]:
             pipeline.connect(first, then)
         pipeline.warm_up()
-        embedder.run([Document(content=WARM_UP)])
         return pipeline
 
     def ingest(self, folder: Path) -> None:
+        self._store.delete_documents([document.id for document in self._store.filter_documents()])
         self._pipeline.run({"converter": {"sources": sorted(folder.rglob("*.md"))}})
 
     def chunks(self) -> Sequence[str]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.contest import FOUND, WARM_UP, Job, main
+from benchmarks.rivals.contest import FOUND, Job, main
 
 
 def named(path: str) -> dict[str, str]:
@@ -28,7 +28,6 @@ class LlamaIndex:
             chunk_size=job.chunk_tokens, chunk_overlap=0, tokenizer=tokenizer.tokenize
         )
         self._pipeline = IngestionPipeline(transformations=[splitter, self._embedding])
-        self._embedding.get_text_embedding(WARM_UP)
         self._nodes: Sequence[Any] = ()
 
     def ingest(self, folder: Path) -> None:

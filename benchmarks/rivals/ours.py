@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from benchmarks.rivals.contest import FOUND, WARM_UP, Job, main
+from benchmarks.rivals.contest import FOUND, Job, main
 from ingestion.progress import SyncProgress
 from kb.settings import load_settings
 from retrieval.fusion import Mode
@@ -31,16 +31,14 @@ class Ours:
         settings = settings.model_copy(update={"chunking": chunking, "embedder": embedder})
         self._opened = open_services(throw_away(settings, folder / "data"))
         self._services = self._runner.run(self._opened.__aenter__())
-        note = folder / "warm-up" / "note.txt"
-        note.parent.mkdir()
-        note.write_text(WARM_UP)
-        self._ingest(note.parent, "warm-up")
 
     def ingest(self, folder: Path) -> None:
-        self._ingest(folder, DEFAULT_COLLECTION)
+        self._runner.run(self._replace(folder))
 
-    def _ingest(self, folder: Path, collection: str) -> None:
-        self._runner.run(ingest_path(folder, collection, self._services, SyncProgress()))
+    async def _replace(self, folder: Path) -> None:
+        for collection in await self._services.catalog.collections():
+            await self._services.delete_collection(collection.name)
+        await ingest_path(folder, DEFAULT_COLLECTION, self._services, SyncProgress())
 
     def chunks(self) -> Sequence[str]:
         return self._runner.run(self._all_chunks())

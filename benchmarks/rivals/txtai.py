@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.rivals.contest import FOUND, WARM_UP, Job, main
+from benchmarks.rivals.contest import FOUND, Job, main
 
 
 class Txtai:
@@ -21,10 +21,10 @@ class Txtai:
         self._embeddings = Embeddings(
             path=job.model, instructions={"query": "query: ", "data": "passage: "}, **batch
         )
-        self._embeddings.batchtransform([WARM_UP])
         self._chunks: list[str] = []
 
     def ingest(self, folder: Path) -> None:
+        self._chunks.clear()
         self._embeddings.index(self._rows(sorted(folder.rglob("*.md"))))
 
     def _rows(self, files: Sequence[Path]) -> Iterator[tuple[str, str, None]]:
