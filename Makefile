@@ -65,10 +65,12 @@ $(VENV)/test.installed: requirements/test.txt $(VENV)/dev.installed
 
 rivals: $(RIVALS)/installed
 
-# Copies, since nltk refuses data that are linked from a cache.
+# LlamaIndex again, as copies: nltk refuses data that are hard links to a cache.
 $(RIVALS)/installed: benchmarks/rivals/requirements.txt | $(UV)
 	$(UV) venv --quiet --clear --no-python-downloads --python '>=3.11,<3.14' $(RIVALS)
 	$(UV) pip install --quiet --python $(RIVALS)/bin/python --require-hashes -r $<
+	$(UV) pip install --quiet --python $(RIVALS)/bin/python --require-hashes -r $< \
+		--reinstall-package llama-index-core --link-mode copy
 	@touch $@
 
 $(BIN)/python: | $(UV)
