@@ -146,6 +146,13 @@ class GenerationSwitched(BackendError):
     code = "generation_switched"
 
 
+class SparkFailed(BackendError):
+    """Spark could not start, or gave up on documents after it had tried several times."""
+
+    code = "spark_failed"
+    retryable = False
+
+
 class CatalogUnavailable(BackendError):
     code = "catalog_unavailable"
 
