@@ -126,12 +126,12 @@ class InProcessEngine:
     ) -> None:
         while outcomes := await parsed.take(BATCH_CHUNKS):
             chunks = [chunk for outcome in outcomes for chunk in outcome.chunks]
-            vectors = await self._vectors(chunks, progress)
+            vectors = await self.vectors(chunks, progress)
             for outcome in outcomes:
-                await embedded.put(Embedded(outcome, self._indexable(outcome, vectors)))
+                await embedded.put(Embedded(outcome, self.indexable(outcome, vectors)))
         await embedded.end()
 
-    async def _vectors(
+    async def vectors(
         self, chunks: Sequence[Chunk], progress: SyncProgress
     ) -> Mapping[str, Vector]:
         """By text hash: those the index already has, and each missing passage embedded once."""
@@ -147,7 +147,7 @@ class InProcessEngine:
             progress.embedded += len(hashes)
         return vectors
 
-    def _indexable(self, outcome: Outcome, vectors: Mapping[str, Vector]) -> IndexedDocument:
+    def indexable(self, outcome: Outcome, vectors: Mapping[str, Vector]) -> IndexedDocument:
         """A document that failed has no chunks, so that its earlier ones, no longer true, go."""
         rows = [vectors[chunk.text_hash] for chunk in outcome.chunks]
         return IndexedDocument(

@@ -36,8 +36,8 @@ def find_java(homes: Iterable[Path] | None = None) -> Path:
 
 
 def candidates() -> Iterator[Path]:
-    if home := os.environ.get("JAVA_HOME"):
-        yield Path(home)
+    if named := os.environ.get("JAVA_HOME"):
+        yield Path(named)
     if java := shutil.which("java"):
         yield Path(java).resolve().parents[1]
     for folder in SYSTEM_FOLDERS:

@@ -120,7 +120,12 @@ class SparkCluster:
         return session
 
     def _ship(self, session: Any) -> None:
-        """Executors run the driver's code, whatever version their own machine may have."""
+        """Executors run the driver's code, whatever version their own machine may have.
+
+        What spark-submit was given with --py-files is taken as it is.
+        """
+        if session.sparkContext.getConf().get("spark.submit.pyFiles"):
+            return
         self._folder = tempfile.TemporaryDirectory(prefix="kb-spark-")
         archive = Path(self._folder.name) / "kb-code.zip"
         write_code(self._packages, archive)
@@ -144,6 +149,8 @@ class SparkEngine:
         if first is None:
             return
         session = await self._cluster.session()
+        # An earlier run, killed, may have written what can't be seen yet.
+        await self._index.refresh()
         shape = Shape.of(slots_of(session), self._documents_per_task)
         jobs = Jobs(session, self._recipe, shape)
         settling = asyncio.Lock()
@@ -210,8 +217,8 @@ class Jobs:
         def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             from pyspark import TaskContext
 
-            context = TaskContext.get()
-            return work(recipe, Place(context.cpus(), context.attemptNumber()), batches)
+            task: Any = TaskContext.get()
+            return work(recipe, Place(task.cpus(), task.attemptNumber()), batches)
 
         with _translated(f"Spark gave up on {len(tasks)} documents"):
             description = f"index {len(tasks)} documents of {recipe.generation.collection}"

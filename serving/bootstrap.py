@@ -32,7 +32,7 @@ from serving.generators.transformers_generator import TransformersGenerator
 from serving.parts import Live, Parts, embedder_identity, open_embedder, open_store, schema_of
 
 if TYPE_CHECKING:
-    from serving.spark import SparkCluster
+    from ingestion.spark import SparkCluster
 
 DEFAULT_COLLECTION = "default"
 

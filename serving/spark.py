@@ -32,7 +32,7 @@ def open_spark(settings: Settings) -> SparkCluster:
             "Spark needs Elasticsearch: its executors write from many processes, for which the embedded "
             "index is not made. Set KB_INDEX__URL (docs/elasticsearch.md)."
         )
-    if importlib.util.find_spec("pyspark") is None:
+    if any(importlib.util.find_spec(name) is None for name in ("pyspark", "pandas")):
         raise ConfigError("`--engine spark` needs: pip install 'kb-server[spark]'")
     java = None if SUBMITTED in os.environ else find_java()
     return SparkCluster(executor_settings(settings), java, PARTS, PACKAGES)

@@ -171,7 +171,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site_packages / "dependencies.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
     python = environment_folder / "bin" / "python"
     for package, known in (("pyspark", True), ("kb", False), ("ingestion", False)):
-        command = [python, "-c", f"import {package}"]
+        command: list[str | Path] = [python, "-c", f"import {package}"]
         done = subprocess.run(command, cwd=environment_folder, capture_output=True, check=False)
         assert (done.returncode == 0) is known, done.stderr
     return python

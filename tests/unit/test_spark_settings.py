@@ -78,7 +78,7 @@ def test_executors_do_not_learn_the_catalogues_address(tmp_path: Path) -> None:
     ("master", "chosen", "cpus"),
     [
         ("local[3,4]", "local[3,4]", "3"),
-        ("local[2]", "local[2,1]", "2"),
+        ("local[2]", "local[2]", "2"),
         ("local-cluster[2, 1, 1024]", "local-cluster[2,1,1024]", "1"),
     ],
 )
