@@ -17,6 +17,7 @@ executors of one core would index, and how many cores Elasticsearch and the driv
 
 import argparse
 import asyncio
+import os
 import tempfile
 import threading
 import time
@@ -51,11 +52,13 @@ KINDS = {
 }
 
 
-class Memory:
-    """Largest sums of resident memory by kind of process, of this one and all below it; MiB."""
+class Watched:
+    """This process and all below it, by kind: largest sums of resident memory (MiB), and processor
+    seconds used in the `with` block."""
 
     def __init__(self) -> None:
         self.most: Counter[str] = Counter()
+        self._cpu: dict[tuple[str, int], list[float]] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -67,19 +70,30 @@ class Memory:
         self._ended.set()
         self._thread.join()
 
+    @property
+    def cpu_s(self) -> Counter[str]:
+        used: Counter[str] = Counter()
+        for (kind, _), seen in self._cpu.items():
+            used[kind] += round(seen[-1] - seen[0])
+        return used
+
     def _watch(self) -> None:
         own = psutil.Process()
         while not self._ended.wait(SAMPLE_S):
-            now = Counter({"driver": own.memory_info().rss // MIB})
-            for child in own.children(recursive=True):
+            now: Counter[str] = Counter()
+            for process in [own, *own.children(recursive=True)]:
                 try:
-                    now[kind_of(child)] += child.memory_info().rss // MIB
+                    kind = kind_of(process)
+                    now[kind] += process.memory_info().rss // MIB
+                    self._cpu.setdefault((kind, process.pid), []).append(cpu(process))
                 except psutil.NoSuchProcess:
                     continue  # It ended between being listed and being asked.
             self.most |= now
 
 
 def kind_of(process: psutil.Process) -> str:
+    if process.pid == os.getpid():
+        return "driver"
     command = " ".join(process.cmdline())
     return next((kind for word, kind in KINDS.items() if word in command), "others")
 
@@ -120,15 +134,18 @@ async def measure_sync(
             started = time.perf_counter()
             await sync(services, folder_record("warm-up", folder / "warm-up"), engine)
             start_s = time.perf_counter() - started
-            with Memory() as memory:
+            with Watched() as watched:
                 started = time.perf_counter()
                 progress = await sync(
                     services, folder_record(DEFAULT_COLLECTION, folder / "documents"), engine
                 )
                 seconds = time.perf_counter() - started
     print(f"{'engine':26} {'start s':>8} {'s':>7} {'documents/s':>11} {'chunks/s':>8} {'failed':>6}  "
-          "peak MiB")  # fmt: skip
-    kinds = ", ".join(f"{kind} {most}" for kind, most in memory.most.most_common())
+          "peak MiB (processor s)")  # fmt: skip
+    used = watched.cpu_s
+    kinds = ", ".join(
+        f"{kind} {most} ({used[kind]} s)" for kind, most in watched.most.most_common()
+    )
     print(f"{master or 'in process':26} {start_s:8.1f} {seconds:7.1f} {progress.indexed / seconds:11.1f} "
           f"{progress.chunks / seconds:8.1f} {progress.failed.total():6}  {kinds}")  # fmt: skip
 

@@ -9,7 +9,8 @@ import importlib
 import pickle
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from functools import cache
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -63,13 +64,16 @@ class Tally:
 
 
 @dataclass(slots=True)
-class _Worker:
-    """What this Python worker keeps."""
-
-    one: ClassVar["_Worker | None"] = None
+class Worker:
+    """What a Python worker keeps: its event loop, to which connections are bound, and its parts."""
 
     runner: asyncio.Runner = field(default_factory=asyncio.Runner)
     parts: dict[bytes, EngineParts] = field(default_factory=dict)
+
+
+@cache
+def this_worker() -> Worker:
+    return Worker()
 
 
 def work(
@@ -77,16 +81,14 @@ def work(
 ) -> Iterator[pa.RecordBatch]:
     """One task of Spark: `TASK` rows to `ANSWER` rows."""
     tasks = [pickle.loads(row.as_py()) for batch in batches for row in batch.column(0)]
-    if _Worker.one is None:
-        _Worker.one = _Worker()
-    worker = _Worker.one
+    worker = this_worker()
     outcomes, tally = worker.runner.run(_index(recipe, place, tasks, worker))
     rows = [pickle.dumps(answer) for answer in (*outcomes, tally)]
     yield pa.record_batch([rows], schema=ANSWER)
 
 
 async def _index(
-    recipe: Recipe, place: Place, tasks: Sequence[Task], worker: _Worker
+    recipe: Recipe, place: Place, tasks: Sequence[Task], worker: Worker
 ) -> tuple[list[Outcome], Tally]:
     """Outcomes without their chunks: those are in the index."""
     outcomes: list[Outcome] = []
@@ -107,7 +109,7 @@ async def _index(
     return outcomes, tally
 
 
-def _parts(recipe: Recipe, place: Place, worker: _Worker) -> EngineParts:
+def _parts(recipe: Recipe, place: Place, worker: Worker) -> EngineParts:
     key = pickle.dumps(recipe.settings)
     if key not in worker.parts:
         module, _, function = recipe.parts.partition(":")
