@@ -41,6 +41,7 @@ TASKS_AHEAD: Final = 2
 MOST_OF_REASON: Final = 1_000
 """Characters: what Spark says begins with the reason and goes on with stacks."""
 CANCELLING_S: Final = 0.2
+LOOPBACK: Final = "127.0.0.1"
 LOCAL: Final = re.compile(r"local\[(\d+|\*)(?:,\s*(\d+))?\]|local-cluster\[\d+,\s*(\d+),\s*\d+\]")
 
 log = structlog.get_logger(__name__)
@@ -111,6 +112,8 @@ class SparkCluster:
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
             if self._java:
                 os.environ["JAVA_HOME"] = str(self._java)
+            if LOCAL.fullmatch(self._settings.spark.master):
+                os.environ.setdefault("SPARK_LOCAL_IP", LOOPBACK)
             for name, value in options(self._settings.spark.master).items():
                 builder = builder.config(name, value)
         with _translated("Spark could not start"):
@@ -225,7 +228,8 @@ class Jobs:
             self._session.sparkContext.setJobGroup(self._group, description, True)
             rows = pa.table([[pickle.dumps(task) for task in tasks]], schema=TASK)
             frame = self._session.createDataFrame(rows)
-            parted = frame.repartition(self._shape.tasks_for(len(tasks)))
+            parts = self._shape.tasks_for(len(tasks))
+            parted = frame.repartition(parts) if parts > 1 else frame.coalesce(1)
             answers = parted.mapInArrow(run, f"{ANSWER.names[0]} binary").collect()
         return [pickle.loads(bytes(row[0])) for row in answers]
 
@@ -246,9 +250,10 @@ def options(master: str) -> Mapping[str, str]:
     return {
         "spark.master": master,
         "spark.task.cpus": cores,
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": LOOPBACK,
+        "spark.driver.bindAddress": LOOPBACK,
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
     }
 
