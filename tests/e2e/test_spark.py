@@ -6,18 +6,17 @@ import json
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
 
 from kb.settings import Settings
-from kb.types import Chunk, Document, Run, RunStatus
-from serving.bootstrap import DEFAULT_COLLECTION, open_services
+from kb.types import Chunk, Document, DocumentStatus, RunStatus
+from serving.bootstrap import DEFAULT_COLLECTION, Services, open_services
 from tests.conftest import own_indexes
 from tests.e2e.kb_process import KB, START_TIMEOUT_S, data_folder, environment
 
@@ -28,11 +27,13 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-DOCUMENTS = 120
+DOCUMENTS = 200
 LOCAL = "local[2,3]"
 CLUSTER = "local-cluster[2,1,1024]"
 EXECUTOR, WORKER = "CoarseGrainedExecutorBackend", "pyspark.daemon"
 ORPHAN_GRACE_S = 30
+
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,14 @@ class Installation:
         return finished(self.start("sync", "--json", "--engine", engine, **settings))
 
     def content(self) -> Content:
-        return asyncio.run(_content(self.settings))
+        return self.look(content_of)
+
+    def look(self, action: Callable[[Services], Awaitable[Seen]]) -> Seen:
+        async def opened() -> Seen:
+            async with open_services(self.settings) as services:
+                return await action(services)
+
+        return asyncio.run(opened())
 
 
 def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -83,22 +91,21 @@ def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
     return counts
 
 
-async def _content(settings: Settings) -> Content:
-    async with open_services(settings) as services:
-        index = await services.index(DEFAULT_COLLECTION)
-        documents = {
-            document.id: replace(document, indexed_at=None)
-            for document in await services.catalog.documents()
-        }
-        contents = await index.contents()
-        assert all(len(content.revisions) == 1 for content in contents.values())
-        chunks = {name: await index.chunks(name) for name in contents}
-        hashes = [chunk.text_hash for found in chunks.values() for chunk in found]
-        vectors = await index.vectors(hashes)
-        assert {name: d.chunk_count for name, d in documents.items() if d.chunk_count} == {
-            name: len(found) for name, found in chunks.items()
-        }
-        return Content(documents, chunks, {name: v.tobytes() for name, v in vectors.items()})
+async def content_of(services: Services) -> Content:
+    index = await services.index(DEFAULT_COLLECTION)
+    documents = {
+        document.id: replace(document, indexed_at=None)
+        for document in await services.catalog.documents()
+    }
+    contents = await index.contents()
+    assert all(len(content.revisions) == 1 for content in contents.values())
+    chunks = {name: await index.chunks(name) for name in contents}
+    hashes = [chunk.text_hash for found in chunks.values() for chunk in found]
+    vectors = await index.vectors(hashes)
+    assert {name: d.chunk_count for name, d in documents.items() if d.chunk_count} == {
+        name: len(found) for name, found in chunks.items()
+    }
+    return Content(documents, chunks, {name: v.tobytes() for name, v in vectors.items()})
 
 
 @pytest.fixture(scope="module")
@@ -188,22 +195,10 @@ def cluster(spark_home: Path, stranger: Path) -> dict[str, str]:
     }
 
 
-def wait_until_some_are_indexed(spark: Installation, process: subprocess.Popen[str]) -> int:
-    """Waits until the catalogue has some of the documents; gives how many."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
+async def wait_until_some_are_indexed(services: Services, process: subprocess.Popen[str]) -> None:
+    while not await services.catalog.documents(status=DocumentStatus.INDEXED, limit=1):
         assert process.poll() is None, "it ended before it could be disturbed"
-        run = asyncio.run(last_run(spark.settings))
-        if run is not None and run.counts.get("indexed"):
-            return run.counts["indexed"]
-        time.sleep(0.1)
-    raise AssertionError("nothing was indexed")
-
-
-async def last_run(settings: Settings) -> Run | None:
-    async with open_services(settings) as services:
-        runs = await services.catalog.runs(limit=1)
-        return runs[0] if runs else None
+        await asyncio.sleep(0.05)
 
 
 def kill_one(process: subprocess.Popen[str], victim: str) -> None:
@@ -246,7 +241,7 @@ def test_a_killed_executor_changes_nothing(
 ) -> None:
     spark = install()
     process = spark.start("sync", "--json", "--engine", "spark", **cluster)
-    wait_until_some_are_indexed(spark, process)
+    spark.look(lambda services: wait_until_some_are_indexed(services, process))
     kill_one(process, victim)
     counts = finished(process)
     assert (counts["indexed"], counts["failed"]) == (DOCUMENTS, 3)
@@ -258,15 +253,16 @@ def test_a_killed_driver_is_gone_on_from(
 ) -> None:
     spark = install()
     process = spark.start("sync", "--json", "--engine", "spark", **cluster)
-    done = wait_until_some_are_indexed(spark, process)
+    spark.look(lambda services: wait_until_some_are_indexed(services, process))
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
     _, alive = psutil.wait_procs(children, ORPHAN_GRACE_S)
     assert not alive, f"still running after the driver was killed: {alive}"
 
+    known = len(spark.look(lambda services: services.catalog.documents()))
     counts = spark.sync(**cluster)
-    assert counts["unchanged"] >= done
+    assert 0 < counts["unchanged"] == known
     assert counts["unchanged"] + counts["indexed"] + counts["failed"] == DOCUMENTS + 3
     assert spark.content() == expected
 
@@ -276,17 +272,18 @@ def test_a_cancelled_run_ends_and_the_next_goes_on(
 ) -> None:
     spark = install()
     process = spark.start("sync", "--json", "--engine", "spark", **cluster)
-    wait_until_some_are_indexed(spark, process)
-    run = asyncio.run(last_run(spark.settings))
-    assert run is not None
-    cancel = spark.start("runs", "cancel", run.id)
-    cancel.communicate(timeout=START_TIMEOUT_S)
-    process.communicate(timeout=START_TIMEOUT_S)
-    ended = asyncio.run(last_run(spark.settings))
-    assert ended is not None
-    assert ended.status is RunStatus.CANCELLED
-    assert len(spark.content().documents) < DOCUMENTS + 3
-    spark.sync(KB_SPARK__MASTER=LOCAL)
+
+    async def cancelled(services: Services) -> RunStatus:
+        await wait_until_some_are_indexed(services, process)
+        (run,) = await services.catalog.runs()
+        await services.catalog.cancel_run(run.id)
+        await asyncio.to_thread(process.communicate, timeout=START_TIMEOUT_S)
+        return (await services.catalog.run(run.id)).status
+
+    assert spark.look(cancelled) is RunStatus.CANCELLED
+    known = len(spark.look(lambda services: services.catalog.documents()))
+    assert 0 < known < DOCUMENTS + 3
+    assert spark.sync(KB_SPARK__MASTER=LOCAL)["unchanged"] == known
     assert spark.content() == expected
 
 
