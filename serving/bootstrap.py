@@ -5,6 +5,7 @@ import importlib.util
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from kb.ids import check_collection_name
 from kb.ports import Catalog, ChunkIndex, Embedder, Generator, IndexStore
 from kb.settings import GenerationSettings, Settings
 from kb.types import Generation
+from retrieval.lance_store import LanceStore
 from serving.answering.answer import Answering, quoting_steps
 from serving.answering.breaker import Breaker
 from serving.answering.generated import GeneratedRung
@@ -37,6 +39,15 @@ if TYPE_CHECKING:
 DEFAULT_COLLECTION = "default"
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A catalogue and an index that are files."""
+
+    url: str
+    catalog: Catalog
+    store: IndexStore
 
 
 class Services(Parts):
@@ -189,7 +200,11 @@ def alias_of(collection: str) -> str:
 
 def catalog_url(settings: Settings) -> str:
     url = settings.catalog.url.get_secret_value()
-    return url or f"sqlite:///{(settings.data_dir / 'catalog.db').resolve()}"
+    return url or sqlite_url(settings.data_dir / "catalog.db")
+
+
+def sqlite_url(file: Path) -> str:
+    return f"sqlite:///{file.resolve()}"
 
 
 def open_answering(settings: Settings) -> Answering:
@@ -262,6 +277,19 @@ async def open_services(
         yield services
     finally:
         await services.close()
+
+
+@asynccontextmanager
+async def open_embedded(catalog: Path, index: Path) -> AsyncIterator[Embedded]:
+    """A catalogue in a file, made or migrated first, and an embedded index, whatever the settings say."""
+    url = sqlite_url(catalog)
+    await migrate(url)
+    opened = Embedded(url, await SQLCatalog.open(url), LanceStore(index))
+    try:
+        yield opened
+    finally:
+        await opened.store.close()
+        await opened.catalog.close()
 
 
 def create_data_folder(folder: Path) -> None:

@@ -9,11 +9,12 @@ from ingestion.java import find_java
 from ingestion.spark import SUBMITTED, SparkCluster
 from kb.errors import ConfigError
 from kb.logs import configure_logs
-from kb.settings import AnswerSettings, CatalogSettings, GenerationSettings, Settings
+from kb.settings import Settings
 from kb.types import Generation
 from serving.parts import Parts, index_kind, open_embedder, open_store
 
 PACKAGES: Final = ("kb", "ingestion", "retrieval", "serving")
+EXECUTORS_NEED: Final = frozenset({"embedder", "chunking", "ingest", "index", "log", "spark"})
 PARTS: Final = "serving.spark:executor_parts"
 
 
@@ -39,16 +40,14 @@ def open_spark(settings: Settings) -> SparkCluster:
 
 
 def executor_settings(settings: Settings) -> Settings:
-    """Those that executors need: the catalogue's address and models' keys stay with the driver."""
+    """Those that executors need; the others, with the secrets in them, stay with the driver."""
     folder = settings.spark.data_dir or settings.data_dir.resolve()
-    return settings.model_copy(
-        update={
-            "data_dir": folder,
-            "catalog": CatalogSettings(),
-            "answers": AnswerSettings(),
-            "generation": GenerationSettings(),
-        }
-    )
+    others = {
+        name: field.default
+        for name, field in Settings.model_fields.items()
+        if name not in EXECUTORS_NEED
+    }
+    return settings.model_copy(update={**others, "data_dir": folder})
 
 
 def executor_parts(settings: Settings, cpus: int) -> ExecutorParts:
