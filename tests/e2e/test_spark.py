@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
+from ingestion.spark import write_code
 from kb.settings import Settings
 from kb.types import Chunk, Document, DocumentStatus, RunStatus, Vector
 from serving.bootstrap import DEFAULT_COLLECTION, Services, open_services
+from serving.spark import PACKAGES
 from tests.conftest import own_indexes
 from tests.e2e.kb_process import KB, START_TIMEOUT_S, data_folder, environment
 
@@ -28,6 +30,7 @@ pytestmark = [
 ]
 
 DOCUMENTS = 200
+JOB = Path(__file__).parents[2] / "deploy" / "spark" / "sync.py"
 LOCAL = "local[2,3]"
 CLUSTER = "local-cluster[2,1,1024]"
 EXECUTOR, WORKER = "CoarseGrainedExecutorBackend", "pyspark.daemon"
@@ -52,13 +55,16 @@ class Installation:
     settings: Settings
 
     def start(self, *arguments: object, **settings: str) -> subprocess.Popen[str]:
+        return self.launch(KB, *arguments, **settings)
+
+    def launch(self, *command: object, **settings: str) -> subprocess.Popen[str]:
         index = self.settings.index
         own = {
             "KB_INDEX__URL": index.url.get_secret_value(),
             "KB_INDEX__PREFIX": index.prefix,
         }
         return subprocess.Popen(
-            [KB, *map(str, arguments)],
+            [*map(str, command)],
             env=environment(self.settings.data_dir, **own | settings),
             cwd=self.settings.data_dir,  # Not the checkout: no code may be found by accident.
             stdout=subprocess.PIPE,
@@ -240,6 +246,19 @@ def test_a_cluster_runs_code_that_is_shipped_to_it(
 ) -> None:
     spark = install()
     counts = spark.sync(**cluster)
+    assert (counts["indexed"], counts["failed"]) == (DOCUMENTS, 3)
+    check_same(spark.content(), expected)
+
+
+def test_spark_submit_runs_the_same_job(
+    install: Install, expected: Content, stranger: Path, tmp_path: Path
+) -> None:
+    code = tmp_path / "code.zip"
+    write_code(PACKAGES, code)
+    submit = [KB.with_name("spark-submit"), "--master", LOCAL, "--py-files", code]
+    spark = install()
+    pythons = {"PYSPARK_DRIVER_PYTHON": sys.executable, "PYSPARK_PYTHON": str(stranger)}
+    counts = finished(spark.launch(*submit, JOB, "--json", **pythons))
     assert (counts["indexed"], counts["failed"]) == (DOCUMENTS, 3)
     check_same(spark.content(), expected)
 
