@@ -7,6 +7,9 @@ The Python of the driver must have kb-server[spark]; docs/spark.md says what exe
 
 import sys
 
+# What --py-files gives is for executors: the driver migrates the catalogue by files of the installed one.
+sys.path.sort(key=lambda place: place.endswith(".zip"))
+
 from serving.cli import main
 
 if __name__ == "__main__":
