@@ -192,7 +192,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Folders named by a .pth file are searched, but their own .pth files (our checkout's) are not read.
     (site_packages / "dependencies.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
     python = environment_folder / "bin" / "python"
-    for package, known in (("pyspark", True), ("kb", False), ("ingestion", False)):
+    for package, known in (("pyspark", True), ("kb.errors", False), ("serving.spark", False)):
         command: list[str | Path] = [python, "-c", f"import {package}"]
         done = subprocess.run(command, cwd=environment_folder, capture_output=True, check=False)
         assert (done.returncode == 0) is known, done.stderr
