@@ -38,7 +38,7 @@ test-vllm: $(VENV)/test.installed
 	$(BIN)/pytest -m vllm
 
 check: lint
-	$(BIN)/pytest -q -m "not slow and not redis and not postgresql and not elasticsearch and not torch and not vllm"
+	$(BIN)/pytest -q -m "not slow and not redis and not postgresql and not elasticsearch and not torch and not spark and not vllm"
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
@@ -86,7 +86,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 requirements: | $(UV)
 	$(COMPILE) pyproject.toml --group build -o requirements/core.txt
 	$(COMPILE) pyproject.toml --group build --group dev -c requirements/core.txt -o requirements/dev.txt
-	$(COMPILE) pyproject.toml --extra torch --group build --group dev --group torch-test \
+	$(COMPILE) pyproject.toml --extra spark --extra torch --group build --group dev --group torch-test \
 		-c requirements/dev.txt -o requirements/test.txt
 	echo uv | $(COMPILE) - -o requirements/uv.txt
 	$(COMPILE) --override deploy/vllm/cpu-overrides.txt deploy/vllm/cpu.in -o deploy/vllm/cpu.txt

@@ -1,20 +1,14 @@
-"""The ingestion story: `sync_source` brings the index in line with a source, `_index` is its engine.
+"""The ingestion story: `sync_source` brings the index in line with a source, an engine does the work.
 
-Stages overlap behind bounded queues: files are parsed in other processes while earlier ones are
-embedded and still earlier ones are written. The catalogue is written last, so whatever is killed
-is done again, and ids are deterministic, so doing it again changes nothing.
+The catalogue is written last, and here only, so whatever is killed is done again; ids are
+deterministic, so doing it again changes nothing.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
+from ingestion.indexing import Engine, Outcome
 from ingestion.planning import (
-    MAX_ATTEMPTS,
-    PASSING,
     Plan,
     SyncRequest,
     Task,
@@ -23,63 +17,22 @@ from ingestion.planning import (
     walk,
 )
 from ingestion.progress import SyncProgress
-from ingestion.weighed_queue import WeighedQueue
-from kb import ids
-from kb.errors import DocumentError, IndexUnavailable
-from kb.ports import Catalog, ChunkIndex, Embedder, Parser, Source
-from kb.types import (
-    Chunk,
-    Document,
-    DocumentStatus,
-    FailureCategory,
-    Generation,
-    IndexedDocument,
-    PreparedDocument,
-    Vector,
-)
+from kb.errors import IndexUnavailable
+from kb.ports import Catalog, ChunkIndex, Source
+from kb.types import Document, DocumentStatus, Generation
 
-BATCH_CHUNKS = 128
-"""Most chunks embedded or written together: enough to sort by length, few enough to write often."""
-WAITING_CHUNKS = 256
-"""Chunks that wait between two stages: while one batch is embedded the next one is parsed."""
-EMBED_SLICE = 32
-"""Chunks of one embedder call: the progress moves and a cancellation is heard between calls."""
 DELETE_BATCH = 500
 """Documents deleted together: each batch is gone for good when the next one begins."""
-OPTIMISE_CHUNKS = 2_000
-"""Unindexed rows slow lexical search from about 4,000 on (design, section 14)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """What a synchronisation works with. `parsers` is how many documents are parsed at a time.
-
-    `index` is that of the live `generation`, `embedder` the one that it was built with.
-    """
+    """What a synchronisation works with. `index` is that of the live `generation`; `engine` fills it."""
 
     catalog: Catalog
     generation: Generation
     index: ChunkIndex
-    embedder: Embedder
-    parser: Parser
-    parsers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A document that was read: its row for the catalogue and, unless it failed, its chunks."""
-
-    document: Document
-    is_new: bool
-    chunks: tuple[Chunk, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """A document ready to be written: first to the index, then to the catalogue."""
-
-    outcome: Outcome
-    indexable: IndexedDocument
+    engine: Engine
 
 
 async def sync_source(
@@ -104,143 +57,18 @@ async def sync_source(
             for task in to_read:
                 yield task
 
-    await _index(tasks(), backends, progress)
+    async def settle(outcomes: Sequence[Outcome]) -> None:
+        documents = [outcome.document for outcome in outcomes]
+        await backends.catalog.save_documents(documents, backends.generation)
+        _count(outcomes, progress)
+
+    await backends.engine.run(tasks(), settle, progress)
     moved, lost = check_deletions(plan)
     for documents in (moved, lost):
         await delete([document.id for document in documents], backends)
     _count_gone(moved, lost, progress)
     if progress.indexed or progress.deleted:
         await backends.index.optimise()
-
-
-async def _index(tasks: AsyncIterator[Task], backends: Backends, progress: SyncProgress) -> None:
-    """Reads, embeds and writes all tasks, each stage behind a bounded queue."""
-    to_parse: asyncio.Queue[Task | None] = asyncio.Queue(backends.parsers)
-    parsed = WeighedQueue[Outcome](WAITING_CHUNKS, _weight)
-    embedded = WeighedQueue[Embedded](WAITING_CHUNKS, lambda ready: _weight(ready.outcome))
-    try:
-        async with asyncio.TaskGroup() as stages:
-            stages.create_task(_feed(tasks, to_parse, backends.parsers))
-            stages.create_task(_parse(to_parse, parsed, backends))
-            stages.create_task(_embed(parsed, embedded, backends, progress))
-            stages.create_task(_write(embedded, backends, progress))
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from group
-
-
-def _weight(outcome: Outcome) -> int:
-    """A document without chunks takes room too."""
-    return max(1, len(outcome.chunks))
-
-
-async def _feed(
-    tasks: AsyncIterator[Task], to_parse: asyncio.Queue[Task | None], parsers: int
-) -> None:
-    async for task in tasks:
-        await to_parse.put(task)
-    for _ in range(parsers):
-        await to_parse.put(None)
-
-
-async def _parse(
-    to_parse: asyncio.Queue[Task | None],
-    parsed: WeighedQueue[Outcome],
-    backends: Backends,
-) -> None:
-    async def lane() -> None:
-        while task := await to_parse.get():
-            await parsed.put(await read(task, backends.parser))
-
-    async with asyncio.TaskGroup() as lanes:
-        for _ in range(backends.parsers):
-            lanes.create_task(lane())
-    await parsed.end()
-
-
-async def read(task: Task, parser: Parser) -> Outcome:
-    """One document's chunks, or why there are none: a failure is an outcome, not an exception."""
-    try:
-        prepared = await parser.prepare(task.file.path, task.document.id)
-    except DocumentError as error:
-        return Outcome(_failed(task.document, error.category, error.message), task.is_new)
-    except OSError as error:
-        message = f"The file can't be read: {error.strerror}. Check that it is there and readable."
-        return Outcome(_failed(task.document, FailureCategory.UNREADABLE, message), task.is_new)
-    return Outcome(_indexed(task.document, prepared), task.is_new, prepared.chunks)
-
-
-async def _embed(
-    parsed: WeighedQueue[Outcome],
-    embedded: WeighedQueue[Embedded],
-    backends: Backends,
-    progress: SyncProgress,
-) -> None:
-    while outcomes := await parsed.take(BATCH_CHUNKS):
-        chunks = [chunk for outcome in outcomes for chunk in outcome.chunks]
-        vectors = await _vectors(chunks, backends, progress)
-        for outcome in outcomes:
-            await embedded.put(Embedded(outcome, _indexable(outcome, vectors, backends)))
-    await embedded.end()
-
-
-async def _vectors(
-    chunks: Sequence[Chunk], backends: Backends, progress: SyncProgress
-) -> Mapping[str, Vector]:
-    """By text hash: those the index already has, and each missing passage embedded once."""
-    passages = {chunk.text_hash: chunk.passage for chunk in chunks}
-    vectors = dict(await backends.index.vectors(list(passages)))
-    missing = [text_hash for text_hash in passages if text_hash not in vectors]
-    missing.sort(key=lambda text_hash: len(passages[text_hash]))
-    progress.reused += len(chunks) - len(missing)
-    for start in range(0, len(missing), EMBED_SLICE):
-        hashes = missing[start : start + EMBED_SLICE]
-        embedded = await backends.embedder.passages([passages[name] for name in hashes])
-        vectors.update(zip(hashes, embedded, strict=True))
-        progress.embedded += len(hashes)
-    return vectors
-
-
-async def _write(
-    embedded: WeighedQueue[Embedded], backends: Backends, progress: SyncProgress
-) -> None:
-    unindexed = 0
-    while batch := await embedded.take(BATCH_CHUNKS):
-        refused = await backends.index.replace([ready.indexable for ready in batch])
-        outcomes = [_accepted(ready.outcome, refused) for ready in batch]
-        await backends.catalog.save_documents(
-            [outcome.document for outcome in outcomes], backends.generation
-        )
-        _count(outcomes, progress)
-        unindexed += sum(len(outcome.chunks) for outcome in outcomes)
-        if unindexed >= OPTIMISE_CHUNKS:
-            await backends.index.optimise()
-            unindexed = 0
-
-
-def _indexable(
-    outcome: Outcome, vectors: Mapping[str, Vector], backends: Backends
-) -> IndexedDocument:
-    """A document that failed has no chunks, so that its earlier ones, no longer true, go."""
-    rows = [vectors[chunk.text_hash] for chunk in outcome.chunks]
-    shape = (len(rows), backends.embedder.dimensions)
-    return IndexedDocument(
-        id=outcome.document.id,
-        uri=outcome.document.uri,
-        groups=outcome.document.groups,
-        revision=ids.revision(outcome.document),
-        chunks=outcome.chunks,
-        vectors=np.array(rows, dtype=np.float32).reshape(shape),
-    )
-
-
-def _accepted(outcome: Outcome, refused: Mapping[str, str]) -> Outcome:
-    """The outcome as it is, or as a failure where the index refused the document for good."""
-    reason = refused.get(outcome.document.id)
-    if reason is None:
-        return outcome
-    message = f"The index refuses this document: {reason}"
-    failed = _failed(outcome.document, FailureCategory.REJECTED, message)
-    return Outcome(failed, outcome.is_new)
 
 
 async def delete(document_ids: Sequence[str], backends: Backends) -> None:
@@ -258,36 +86,6 @@ async def delete(document_ids: Sequence[str], backends: Backends) -> None:
                     "`kb doctor` says whether it is well."
                 )
         await backends.catalog.delete_documents(batch, backends.generation)
-
-
-def _indexed(document: Document, prepared: PreparedDocument) -> Document:
-    return replace(
-        document,
-        title=prepared.title,
-        media_type=prepared.media_type,
-        status=DocumentStatus.INDEXED,
-        chunk_count=len(prepared.chunks),
-        attempts=0,
-        error_category=None,
-        error_message=None,
-        warnings=prepared.warnings,
-        indexed_at=datetime.now(UTC),
-    )
-
-
-def _failed(document: Document, category: FailureCategory, message: str) -> Document:
-    attempts = document.attempts + 1
-    given_up = category in PASSING and attempts >= MAX_ATTEMPTS
-    return replace(
-        document,
-        status=DocumentStatus.QUARANTINED if given_up else DocumentStatus.FAILED,
-        chunk_count=0,
-        attempts=attempts,
-        error_category=category,
-        error_message=message,
-        warnings=(),
-        indexed_at=None,
-    )
 
 
 def _count(outcomes: Iterable[Outcome], progress: SyncProgress) -> None:

@@ -31,6 +31,13 @@ class SyncMode(StrEnum):
     """Only documents whose last reading failed for a reason that may have passed."""
 
 
+class EngineKind(StrEnum):
+    """Where documents are read and embedded."""
+
+    IN_PROCESS = "in-process"
+    SPARK = "spark"
+
+
 @dataclass(frozen=True, slots=True)
 class DeleteGuard:
     """How many documents may be lost at once: `free` of them, or a share of all that are known."""
@@ -49,6 +56,7 @@ class SyncRequest:
     mode: SyncMode = SyncMode.INCREMENTAL
     scope: str = ""
     guard: DeleteGuard | None = field(default_factory=DeleteGuard)
+    engine: EngineKind = EngineKind.IN_PROCESS
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,13 @@ class GenerationSwitched(BackendError):
     code = "generation_switched"
 
 
+class SparkFailed(BackendError):
+    """Spark could not start, or gave up on documents after it had tried several times."""
+
+    code = "spark_failed"
+    retryable = False
+
+
 class ServerOverloaded(BackendError):
     """This server works on as much as it can."""
 

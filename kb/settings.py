@@ -92,6 +92,25 @@ class IngestSettings(Section):
     )
 
 
+class SparkSettings(Section):
+    """For `kb sync --engine spark`; all else about Spark is set as Spark's own, see docs/spark.md."""
+
+    master: str = Field(
+        "local[*,4]",
+        description="Spark's master, such as local[*,4], yarn or spark://host:7077; spark-submit's own wins",
+    )
+    documents_per_task: int = Field(
+        256,
+        ge=1,
+        le=100_000,
+        description="documents that one task of Spark reads, embeds and indexes",
+    )
+    data_dir: Path | None = Field(
+        None,
+        description="folder for the model on the executors' machines; empty takes the path of data_dir",
+    )
+
+
 class WorkerSettings(Section):
     """When the worker does what: five cron fields, minute to day of week; empty means never."""
 
@@ -323,6 +342,7 @@ class Settings(BaseSettings):
     embedder: EmbedderSettings = EmbedderSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     ingest: IngestSettings = IngestSettings()
+    spark: SparkSettings = SparkSettings()
     worker: WorkerSettings = WorkerSettings()
     catalog: CatalogSettings = CatalogSettings()
     index: IndexSettings = IndexSettings()

@@ -1,34 +1,28 @@
-"""Wires the product together: the only file that names concrete adapters."""
+"""Wires the product together: with `serving/parts.py`, the only file that names concrete adapters."""
 
 import asyncio
 import importlib.util
-import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import structlog
 from filelock import AsyncFileLock
 
-from ingestion.chunking import CHUNKER_VERSION
-from ingestion.parsing import FILES_AT_HAND, ProcessParser, start_fork_server
+from ingestion.parsing import start_fork_server
 from ingestion.pipeline import Backends
+from ingestion.planning import EngineKind
 from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
-from kb.errors import ConfigError, IndexSchemaMismatch, ModelUnavailable, NotFoundError
+from kb.errors import ConfigError, ModelUnavailable, NotFoundError
 from kb.ids import check_collection_name
-from kb.ports import Catalog, ChunkIndex, Embedder, Generator, IndexStore, Parser
-from kb.settings import EmbedderSettings, GenerationSettings, Settings
-from kb.types import Generation, IndexSchema
-from retrieval.elasticsearch_store import ElasticsearchStore
-from retrieval.embedders.e5_onnx import E5OnnxEmbedder
-from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
-from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
+from kb.ports import Catalog, ChunkIndex, Embedder, Generator, IndexStore
+from kb.settings import GenerationSettings, Settings
+from kb.types import Generation
 from retrieval.lance_store import LanceStore
-from retrieval.mapping import MAPPING_VERSION
 from serving.answering.answer import Answering, quoting_steps
 from serving.answering.breaker import Breaker
 from serving.answering.generated import GeneratedRung
@@ -37,19 +31,14 @@ from serving.answering.prompting import load_prompts
 from serving.answering.rewriting import Rewriter
 from serving.generators.openai_compatible import OpenAICompatibleGenerator
 from serving.generators.transformers_generator import TransformersGenerator
+from serving.parts import Live, Parts, embedder_identity, open_embedder, open_store, schema_of
+
+if TYPE_CHECKING:
+    from ingestion.spark import SparkCluster
 
 DEFAULT_COLLECTION = "default"
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """A collection's live index generation, and the embedder it was built with: they go together."""
-
-    generation: Generation
-    index: ChunkIndex
-    embedder: Embedder
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +50,7 @@ class Embedded:
     store: IndexStore
 
 
-class Services:
+class Services(Parts):
     """The parts of a running process. Costly ones (model, parsing processes) start when first used."""
 
     def __init__(
@@ -71,24 +60,10 @@ class Services:
         store: IndexStore,
         open_embedder: Callable[[Settings], Awaitable[Embedder]],
     ) -> None:
-        self.settings = settings
+        super().__init__(settings, store, open_embedder)
         self.catalog = catalog
-        self.store = store
-        self._open_embedder = open_embedder
-        self._embedders: dict[str, Embedder] = {}
-        self._parsers: dict[str, Parser] = {}
         self._answering: Answering | None = None
-        self._opening = asyncio.Lock()
-
-    async def embedder(self, identity: Mapping[str, Any] | None = None) -> Embedder:
-        """The settings' embedder, or the one that a generation was built with."""
-        section = self.settings.embedder.model_copy(update=dict(identity or {}))
-        key = repr(embedder_identity(section))
-        async with self._opening:
-            if key not in self._embedders:
-                chosen = self.settings.model_copy(update={"embedder": section})
-                self._embedders[key] = await self._open_embedder(chosen)
-            return self._embedders[key]
+        self._spark: SparkCluster | None = None
 
     async def load_embedders(self) -> None:
         """Opens the settings' embedder and those of all live indexes. Raises ModelUnavailable."""
@@ -110,7 +85,7 @@ class Services:
             raise NotFoundError(
                 f"The collection {collection} has no index yet. Ingest into it first."
             )
-        return await self._open(generation)
+        return await self.open(generation)
 
     async def index(self, collection: str) -> ChunkIndex:
         """As `live`."""
@@ -124,7 +99,7 @@ class Services:
             generation = await self.catalog.live_generation(name)
             if generation is None:
                 generation = await self._first_generation(name)
-            return await self._open(generation)
+            return await self.open(generation)
 
     async def delete_collection(self, name: str) -> None:
         """Removes the collection's indexes, all the catalogue knows of it, and its uploaded files."""
@@ -136,19 +111,35 @@ class Services:
             for uploads in (folder, *folder.parent.glob(f"{name}.*")):
                 await asyncio.to_thread(shutil.rmtree, uploads, ignore_errors=True)
 
-    async def backends(self, collection: str) -> Backends:
-        """What a synchronisation of one collection works with. Raises InvalidQueryError for its name."""
+    async def backends(
+        self, collection: str, engine: EngineKind = EngineKind.IN_PROCESS
+    ) -> Backends:
+        """What a synchronisation of one collection works with.
+
+        Raises InvalidQueryError for its name, ConfigError where the engine is not to be had.
+        """
         check_collection_name(collection)  # Before the model is loaded.
-        start_fork_server()
+        if engine is EngineKind.IN_PROCESS:
+            start_fork_server()
         live = await self.ensure_collection(collection)
         return Backends(
             catalog=self.catalog,
             generation=live.generation,
             index=live.index,
-            embedder=live.embedder,
-            parser=self._parser_for(live.embedder),
-            parsers=parse_processes(self.settings) * FILES_AT_HAND + 1,
+            engine=(
+                self.spark().engine(live.generation, live.index)
+                if engine is EngineKind.SPARK
+                else self.engine(live)
+            ),
         )
+
+    def spark(self) -> "SparkCluster":
+        """The cluster by the settings; it starts with the first document. Raises ConfigError."""
+        from serving.spark import open_spark  # Importing Arrow takes a while.
+
+        if self._spark is None:
+            self._spark = open_spark(self.settings)
+        return self._spark
 
     def answering(self) -> Answering:
         """What questions are answered with. Nothing is connected to or loaded yet. Raises ConfigError."""
@@ -181,11 +172,9 @@ class Services:
     async def close(self) -> None:
         if self._answering:
             await self._answering.ladder.close()
-        for parser in self._parsers.values():
-            await parser.close()
-        await self.store.close()
-        for embedder in self._embedders.values():
-            await embedder.close()
+        if self._spark:
+            await self._spark.close()
+        await super().close()
         await self.catalog.close()
 
     async def _first_generation(self, collection: str) -> Generation:
@@ -203,51 +192,10 @@ class Services:
         await self.catalog.set_live(collection, generation.number)
         return generation
 
-    async def _open(self, generation: Generation) -> Live:
-        """Opened anew for each use (1 ms): another process may have switched the generation."""
-        embedder = await self.embedder(generation.embedder)
-        # How its chunks were cut matters to no search: an older cut is read and written like ours.
-        schema = replace(schema_of(embedder), chunker_version=generation.schema.chunker_version)
-        if generation.schema != schema:
-            raise IndexSchemaMismatch(schema_mismatch(generation, schema))
-        return Live(generation, await self.store.open(generation.index_name, schema), embedder)
-
-    def _parser_for(self, embedder: Embedder) -> Parser:
-        if embedder.fingerprint not in self._parsers:
-            budget = min(self.settings.chunking.max_tokens, embedder.max_tokens)
-            ingest = self.settings.ingest.model_copy(
-                update={"parse_processes": parse_processes(self.settings)}
-            )
-            parser = ProcessParser(ingest, budget, embedder.tokenizer_file)
-            self._parsers[embedder.fingerprint] = parser
-        return self._parsers[embedder.fingerprint]
-
-
-def schema_of(embedder: Embedder) -> IndexSchema:
-    """What an index that this program builds with this embedder is built with."""
-    return IndexSchema(embedder.fingerprint, embedder.dimensions, MAPPING_VERSION, CHUNKER_VERSION)
-
-
-def embedder_identity(section: EmbedderSettings) -> dict[str, Any]:
-    """The settings that decide which vectors an embedder makes; the others only how fast."""
-    return section.model_dump(include={"kind", "model", "query_prefix", "passage_prefix"})
-
 
 def alias_of(collection: str) -> str:
     """What people and other tools call a collection's live index. No index has such a name."""
     return f"kb-{collection}"
-
-
-def schema_mismatch(generation: Generation, schema: IndexSchema) -> str:
-    return (
-        f"The index of collection {generation.collection} was built with {generation.schema}, "
-        f"this program builds {schema}. Build it anew: "
-        f"`kb reindex --collection {generation.collection}`."
-    )
-
-
-def parse_processes(settings: Settings) -> int:
-    return settings.ingest.parse_processes or max(1, (os.cpu_count() or 1) // 2)
 
 
 def catalog_url(settings: Settings) -> str:
@@ -257,47 +205,6 @@ def catalog_url(settings: Settings) -> str:
 
 def sqlite_url(file: Path) -> str:
     return f"sqlite:///{file.resolve()}"
-
-
-def open_store(settings: Settings) -> IndexStore:
-    """The index store that the settings name. Nothing is connected to yet."""
-    section = settings.index
-    kind = section.kind
-    if kind == "auto":
-        kind = "elasticsearch" if section.url.get_secret_value() else "embedded"
-    if kind == "elasticsearch":
-        return ElasticsearchStore(section)
-    return LanceStore(settings.data_dir / "index")
-
-
-async def open_embedder(settings: Settings) -> Embedder:
-    """The embedder that the settings name, its vectors made comparable across languages.
-
-    The first call on a machine builds the model (10 s).
-    """
-    models = settings.data_dir / "models"
-    return await LanguageNeutralEmbedder.over(await _open_model(settings, models), models)
-
-
-async def _open_model(settings: Settings, models: Path) -> Embedder:
-    section = settings.embedder
-    threads = section.threads or os.cpu_count() or 1
-    if section.kind == "e5-onnx":
-        folder = models / "multilingual-e5-small"
-        return await E5OnnxEmbedder.open(folder, threads, section.batch_size)
-    if not section.model:
-        raise ConfigError(
-            "embedder.kind is sentence-transformers, but embedder.model names no model. "
-            "Set KB_EMBEDDER__MODEL to a folder or a name."
-        )
-    return await SentenceTransformersEmbedder.open(
-        section.model,
-        models,
-        device=section.device,
-        query_prefix=section.query_prefix,
-        passage_prefix=section.passage_prefix,
-        batch_size=section.batch_size,
-    )
 
 
 def open_answering(settings: Settings) -> Answering:

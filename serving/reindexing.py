@@ -15,7 +15,8 @@ from kb.settings import EmbedderSettings
 from kb.types import DocumentStatus, Generation
 from retrieval.differences import differences, indexed_documents
 from retrieval.generations import Copy, CopyProgress
-from serving.bootstrap import Services, alias_of, embedder_identity, schema_of
+from serving.bootstrap import Services, alias_of
+from serving.parts import embedder_identity, schema_of
 from serving.patience import retrying
 
 HOLD_S = 60.0

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from kb.settings import Settings
 from kb.types import UNRESTRICTED, Access, Hit
 from retrieval.search import search
-from serving.bootstrap import Live
+from serving.parts import Live
 
 
 def bound_search(

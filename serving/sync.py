@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from ingestion.pipeline import sync_source
-from ingestion.planning import DeleteGuard, SyncMode, SyncRequest
+from ingestion.planning import DeleteGuard, EngineKind, SyncMode, SyncRequest
 from ingestion.progress import SyncProgress
 from ingestion.sources import folder_record
 from kb.errors import (
@@ -80,7 +80,7 @@ async def _sync(
     ):
         with attempt:
             progress.restart()
-            backends = await services.backends(source.record.collection)
+            backends = await services.backends(source.record.collection, request.engine)
             await sync_source(source, backends, progress, request)
 
 
@@ -90,11 +90,12 @@ def request_of(
     scope: str = "",
     *,
     confirm_deletes: bool = False,
+    engine: EngineKind = EngineKind.IN_PROCESS,
 ) -> SyncRequest:
     """A request with the settings' guard against deleting too much."""
     ingest = services.settings.ingest
     guard = DeleteGuard(ingest.max_delete_share, ingest.free_deletes)
-    return SyncRequest(mode, scope, None if confirm_deletes else guard)
+    return SyncRequest(mode, scope, None if confirm_deletes else guard, engine)
 
 
 async def sync_all(
@@ -106,7 +107,10 @@ async def sync_all(
     """Synchronises sources one after another; one that fails does not keep the others from theirs.
 
     `show` is entered around each. Cancelling one run goes on with the next source.
+    Raises ConfigError where the engine is not to be had.
     """
+    if request.engine is EngineKind.SPARK:
+        services.spark()
     results = []
     for record in records:
         progress = SyncProgress()

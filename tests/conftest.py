@@ -103,13 +103,19 @@ def start_redis(folder: Path) -> str:
 
 @pytest.fixture
 def elasticsearch_settings(elasticsearch_server: str) -> Iterator[IndexSettings]:
-    """With a prefix of the test's own, whose indexes are dropped afterwards."""
+    with own_indexes(elasticsearch_server) as settings:
+        yield settings
+
+
+@contextmanager
+def own_indexes(server: str) -> Iterator[IndexSettings]:
+    """Settings with a prefix of the test's own, whose indexes are dropped afterwards."""
     prefix = f"test-{uuid.uuid4().hex}-"
-    yield IndexSettings(url=elasticsearch_server, prefix=prefix)
+    yield IndexSettings(url=server, prefix=prefix)
     with httpx.Client(trust_env=False) as client:
-        names = client.get(f"{elasticsearch_server}/{prefix}*/_alias").json()
+        names = client.get(f"{server}/{prefix}*/_alias").json()
         for name in names:
-            client.delete(f"{elasticsearch_server}/{name}").raise_for_status()
+            client.delete(f"{server}/{name}").raise_for_status()
 
 
 def _execute(url: str, statement: str) -> None:

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from ingestion.planning import SyncMode
+from ingestion.planning import EngineKind, SyncMode
 from ingestion.sources import folder_record, list_record, upload_record
 from kb.errors import ConfigError
 from kb.types import Run, SourceKind, SourceRecord, Symlinks
 from serving.bootstrap import DEFAULT_COLLECTION, Services
 from serving.cli.output import CollectionOption, JsonOption, print_json, print_table
 from serving.cli.running import run
-from serving.cli.syncing import ConfirmOption, ModeOption, sync_and_report
+from serving.cli.syncing import ConfirmOption, EngineOption, ModeOption, sync_and_report
 from serving.sources import add_source, pause_source, remove_source
 
 app = typer.Typer(help="Where documents come from.", no_args_is_help=True)
@@ -196,10 +196,11 @@ def sync(
     source_id: IdArgument,
     mode: ModeOption = SyncMode.INCREMENTAL,
     confirm_deletes: ConfirmOption = False,
+    engine: EngineOption = EngineKind.IN_PROCESS,
     json: JsonOption = False,
 ) -> None:
     """Synchronise one source now.
 
     Example: [bold]kb sources sync 0f3c...[/]
     """
-    sync_and_report(mode, source_id, None, confirm_deletes, json)
+    sync_and_report(mode, source_id, None, confirm_deletes, engine, json)

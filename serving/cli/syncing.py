@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ingestion.planning import SyncMode
+from ingestion.planning import EngineKind, SyncMode
 from serving.bootstrap import Services
 from serving.cli.output import JsonOption, print_json, print_table
 from serving.cli.progress import shown
@@ -23,6 +23,13 @@ ModeOption = Annotated[
 ConfirmOption = Annotated[
     bool, typer.Option("--confirm-deletes", help="Delete what is gone, however much it is.")
 ]
+EngineOption = Annotated[
+    EngineKind,
+    typer.Option(
+        help="in-process: here; spark: on the cluster that spark.master names (extra [spark], "
+        "Java 17, Elasticsearch)."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +43,7 @@ def sync(
         str | None, typer.Option("--collection", "-c", help="Only this collection.")
     ] = None,
     confirm_deletes: ConfirmOption = False,
+    engine: EngineOption = EngineKind.IN_PROCESS,
     json: JsonOption = False,
 ) -> None:
     """Make the index hold what the sources hold now.
@@ -46,15 +54,20 @@ def sync(
 
     Example: [bold]0 2 * * * kb sync --json >> /var/log/kb-sync.log[/]
     """
-    sync_and_report(mode, source, collection, confirm_deletes, json)
+    sync_and_report(mode, source, collection, confirm_deletes, engine, json)
 
 
 def sync_and_report(
-    mode: SyncMode, source: str | None, collection: str | None, confirm: bool, as_json: bool
+    mode: SyncMode,
+    source: str | None,
+    collection: str | None,
+    confirm: bool,
+    engine: EngineKind,
+    as_json: bool,
 ) -> None:
     async def action(services: Services) -> list[SourceResult]:
         records = await wanted_sources(services, source, collection)
-        request = request_of(services, mode, confirm_deletes=confirm)
+        request = request_of(services, mode, confirm_deletes=confirm, engine=engine)
         return await sync_all(records, services, request, lambda p: shown(p, quiet=as_json))
 
     results = run(action)

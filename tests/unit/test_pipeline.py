@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ingestion.chunking import Chunker, token_counter
+from ingestion.indexing import InProcessEngine
 from ingestion.parsing import InlineParser
 from ingestion.pipeline import Backends, sync_source
 from ingestion.planning import DeleteGuard, SyncMode, SyncRequest
@@ -50,6 +51,7 @@ class World:
     root: Path
     backends: Backends
     embedder: CountingEmbedder
+    parser: InlineParser
     catalog: SQLCatalog
 
     def write(self, name: str, text: str) -> Path:
@@ -98,8 +100,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     index = await store.create(generation.index_name, schema)
     chunker = Chunker(token_counter(embedder.tokenizer_file), max_tokens=128)
     parser = InlineParser(IngestSettings(), chunker)
-    backends = Backends(catalog, generation, index, embedder, parser, parsers=2)
-    yield World(root, backends, embedder, catalog)
+    engine = InProcessEngine(index, embedder, parser, parsers=2)
+    yield World(root, Backends(catalog, generation, index, engine), embedder, parser, catalog)
     await catalog.close()
 
 
@@ -255,14 +257,14 @@ class Slow(InlineParser):
 
 async def test_three_failures_quarantine_until_the_file_changes(world: World) -> None:
     world.write("a.md", "Alpha text.")
-    world.backends.parser.__class__ = Slow
+    world.parser.__class__ = Slow
     for attempt in (1, 2, 3):
         assert (await world.sync()).failed == {FailureCategory.TIMEOUT: 1}
         document = (await world.documents())["a.md"]
         assert document.attempts == attempt
     assert document.status is DocumentStatus.QUARANTINED
     assert document.error_message == "It took too long."
-    world.backends.parser.__class__ = InlineParser
+    world.parser.__class__ = InlineParser
     for mode in SyncMode:
         assert (await world.sync(mode=mode)).unchanged == 1
     world.write("a.md", "Alpha text, changed.")
@@ -274,9 +276,9 @@ async def test_retry_reads_only_what_failed_and_deletes_nothing(world: World) ->
     world.write("a.md", "Alpha text.")
     gone = world.write("b.md", "Beta text.")
     world.write("broken.md", " ")
-    world.backends.parser.__class__ = Slow
+    world.parser.__class__ = Slow
     await world.sync()
-    world.backends.parser.__class__ = InlineParser
+    world.parser.__class__ = InlineParser
     gone.unlink()
     world.write("c.md", "New text.")
     progress = await world.sync(mode=SyncMode.RETRY)
@@ -327,9 +329,7 @@ async def test_vanished_file_is_an_outcome(world: World) -> None:
                 raise FileNotFoundError(2, "No such file or directory")
             return await super().prepare(path, document_id)
 
-    parser = world.backends.parser
-    assert isinstance(parser, InlineParser)
-    parser.__class__ = Vanishing
+    world.parser.__class__ = Vanishing
     progress = await world.sync()
     assert progress.failed == {FailureCategory.UNREADABLE: 1}
     assert progress.indexed == 1
@@ -357,7 +357,9 @@ async def test_document_is_not_marked_indexed_before_it_is_written(world: World)
     index = world.backends.index
 
     class Failing(type(index)):  # type: ignore[misc]
-        async def replace(self, documents: Sequence[IndexedDocument]) -> None:
+        async def replace(
+            self, documents: Sequence[IndexedDocument], *, refresh: bool = True
+        ) -> None:
             raise IndexUnavailable("the disk is full")
 
     index.__class__ = Failing

@@ -1,0 +1,159 @@
+"""Names the adapters that documents are indexed and searched with: all that an executor of Spark opens.
+
+The rest of a process is wired in `serving/bootstrap.py`.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ingestion.chunking import CHUNKER_VERSION
+from ingestion.indexing import InProcessEngine
+from ingestion.parsing import FILES_AT_HAND, ProcessParser
+from kb.errors import ConfigError, IndexSchemaMismatch
+from kb.ports import ChunkIndex, Embedder, IndexStore, Parser
+from kb.settings import EmbedderSettings, Settings
+from kb.types import Generation, IndexSchema
+from retrieval.elasticsearch_store import ElasticsearchStore
+from retrieval.embedders.e5_onnx import E5OnnxEmbedder
+from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
+from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
+from retrieval.lance_store import LanceStore
+from retrieval.mapping import MAPPING_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A collection's live index generation, and the embedder it was built with: they go together."""
+
+    generation: Generation
+    index: ChunkIndex
+    embedder: Embedder
+
+
+class Parts:
+    """Index store, embedders and parsing processes. Costly ones start when first used, and are kept."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: IndexStore,
+        open_embedder: Callable[[Settings], Awaitable[Embedder]],
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self._open_embedder = open_embedder
+        self._embedders: dict[str, Embedder] = {}
+        self._parsers: dict[str, Parser] = {}
+        self._opening = asyncio.Lock()
+
+    async def embedder(self, identity: Mapping[str, Any] | None = None) -> Embedder:
+        """The settings' embedder, or the one that a generation was built with."""
+        section = self.settings.embedder.model_copy(update=dict(identity or {}))
+        key = repr(embedder_identity(section))
+        async with self._opening:
+            if key not in self._embedders:
+                chosen = self.settings.model_copy(update={"embedder": section})
+                self._embedders[key] = await self._open_embedder(chosen)
+            return self._embedders[key]
+
+    async def open(self, generation: Generation) -> Live:
+        """Opened anew for each use (1 ms): another process may have switched the generation."""
+        embedder = await self.embedder(generation.embedder)
+        # How its chunks were cut matters to no search: an older cut is read and written like ours.
+        schema = replace(schema_of(embedder), chunker_version=generation.schema.chunker_version)
+        if generation.schema != schema:
+            raise IndexSchemaMismatch(schema_mismatch(generation, schema))
+        return Live(generation, await self.store.open(generation.index_name, schema), embedder)
+
+    def engine(self, live: Live, *, refresh: bool = True) -> InProcessEngine:
+        """What indexes documents into it in this process."""
+        parsers = parse_processes(self.settings) * FILES_AT_HAND + 1
+        parser = self._parser_for(live.embedder)
+        return InProcessEngine(live.index, live.embedder, parser, parsers, refresh)
+
+    async def close(self) -> None:
+        for parser in self._parsers.values():
+            await parser.close()
+        await self.store.close()
+        for embedder in self._embedders.values():
+            await embedder.close()
+
+    def _parser_for(self, embedder: Embedder) -> Parser:
+        if embedder.fingerprint not in self._parsers:
+            budget = min(self.settings.chunking.max_tokens, embedder.max_tokens)
+            ingest = self.settings.ingest.model_copy(
+                update={"parse_processes": parse_processes(self.settings)}
+            )
+            parser = ProcessParser(ingest, budget, embedder.tokenizer_file)
+            self._parsers[embedder.fingerprint] = parser
+        return self._parsers[embedder.fingerprint]
+
+
+def schema_of(embedder: Embedder) -> IndexSchema:
+    """What an index that this program builds with this embedder is built with."""
+    return IndexSchema(embedder.fingerprint, embedder.dimensions, MAPPING_VERSION, CHUNKER_VERSION)
+
+
+def embedder_identity(section: EmbedderSettings) -> dict[str, Any]:
+    """The settings that decide which vectors an embedder makes; the others only how fast."""
+    return section.model_dump(include={"kind", "model", "query_prefix", "passage_prefix"})
+
+
+def schema_mismatch(generation: Generation, schema: IndexSchema) -> str:
+    return (
+        f"The index of collection {generation.collection} was built with {generation.schema}, "
+        f"this program builds {schema}. Build it anew: "
+        f"`kb reindex --collection {generation.collection}`."
+    )
+
+
+def parse_processes(settings: Settings) -> int:
+    return settings.ingest.parse_processes or max(1, (os.cpu_count() or 1) // 2)
+
+
+def index_kind(settings: Settings) -> Literal["embedded", "elasticsearch"]:
+    section = settings.index
+    if section.kind == "auto":
+        return "elasticsearch" if section.url.get_secret_value() else "embedded"
+    return section.kind
+
+
+def open_store(settings: Settings) -> IndexStore:
+    """The index store that the settings name. Nothing is connected to yet."""
+    if index_kind(settings) == "elasticsearch":
+        return ElasticsearchStore(settings.index)
+    return LanceStore(settings.data_dir / "index")
+
+
+async def open_embedder(settings: Settings) -> Embedder:
+    """The embedder that the settings name, its vectors made comparable across languages.
+
+    The first call on a machine builds the model (10 s).
+    """
+    models = settings.data_dir / "models"
+    return await LanguageNeutralEmbedder.over(await _open_model(settings, models), models)
+
+
+async def _open_model(settings: Settings, models: Path) -> Embedder:
+    section = settings.embedder
+    threads = section.threads or os.cpu_count() or 1
+    if section.kind == "e5-onnx":
+        folder = models / "multilingual-e5-small"
+        return await E5OnnxEmbedder.open(folder, threads, section.batch_size)
+    if not section.model:
+        raise ConfigError(
+            "embedder.kind is sentence-transformers, but embedder.model names no model. "
+            "Set KB_EMBEDDER__MODEL to a folder or a name."
+        )
+    return await SentenceTransformersEmbedder.open(
+        section.model,
+        models,
+        device=section.device,
+        query_prefix=section.query_prefix,
+        passage_prefix=section.passage_prefix,
+        batch_size=section.batch_size,
+    )
