@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import numpy as np
-
+from ingestion.backends import Backends, passage_vectors
+from ingestion.duplicates import Originals, as_duplicate, give_way, indexable
 from ingestion.planning import (
     MAX_ATTEMPTS,
     PASSING,
@@ -24,45 +24,25 @@ from ingestion.planning import (
 )
 from ingestion.progress import SyncProgress
 from ingestion.weighed_queue import WeighedQueue
-from kb import ids
 from kb.errors import DocumentError, IndexUnavailable
-from kb.ports import Catalog, ChunkIndex, Embedder, Parser, Source
+from kb.ports import Parser, Source
 from kb.types import (
     Chunk,
     Document,
     DocumentStatus,
     FailureCategory,
-    Generation,
     IndexedDocument,
     PreparedDocument,
-    Vector,
 )
 
 BATCH_CHUNKS = 128
 """Most chunks embedded or written together: enough to sort by length, few enough to write often."""
 WAITING_CHUNKS = 256
 """Chunks that wait between two stages: while one batch is embedded the next one is parsed."""
-EMBED_SLICE = 32
-"""Chunks of one embedder call: the progress moves and a cancellation is heard between calls."""
 DELETE_BATCH = 500
 """Documents deleted together: each batch is gone for good when the next one begins."""
 OPTIMISE_CHUNKS = 2_000
 """Unindexed rows slow lexical search from about 4,000 on (design, section 14)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backends:
-    """What a synchronisation works with. `parsers` is how many documents are parsed at a time.
-
-    `index` is that of the live `generation`, `embedder` the one that it was built with.
-    """
-
-    catalog: Catalog
-    generation: Generation
-    index: ChunkIndex
-    embedder: Embedder
-    parser: Parser
-    parsers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +81,14 @@ async def sync_source(
         async for to_read, touched in walk(plan, progress):
             if touched:
                 await backends.catalog.save_documents(touched, backends.generation)
+            changed = [task.document.id for task in to_read if task.is_changed]
+            plan.note(await give_way(changed, backends, progress))
             for task in to_read:
                 yield task
 
     await _index(tasks(), backends, progress)
     moved, lost = check_deletions(plan)
-    for documents in (moved, lost):
-        await delete([document.id for document in documents], backends)
+    await delete([document.id for document in (*moved, *lost)], backends, progress)
     _count_gone(moved, lost, progress)
     if progress.indexed or progress.deleted:
         await backends.index.optimise()
@@ -175,29 +156,29 @@ async def _embed(
     backends: Backends,
     progress: SyncProgress,
 ) -> None:
+    originals = Originals(backends.catalog)
     while outcomes := await parsed.take(BATCH_CHUNKS):
+        outcomes = await without_duplicates(outcomes, originals)
         chunks = [chunk for outcome in outcomes for chunk in outcome.chunks]
-        vectors = await _vectors(chunks, backends, progress)
+        vectors = await passage_vectors(chunks, backends, progress)
         for outcome in outcomes:
-            await embedded.put(Embedded(outcome, _indexable(outcome, vectors, backends)))
+            dimensions = backends.embedder.dimensions
+            ready = indexable(outcome.document, outcome.chunks, vectors, dimensions)
+            await embedded.put(Embedded(outcome, ready))
     await embedded.end()
 
 
-async def _vectors(
-    chunks: Sequence[Chunk], backends: Backends, progress: SyncProgress
-) -> Mapping[str, Vector]:
-    """By text hash: those the index already has, and each missing passage embedded once."""
-    passages = {chunk.text_hash: chunk.passage for chunk in chunks}
-    vectors = dict(await backends.index.vectors(list(passages)))
-    missing = [text_hash for text_hash in passages if text_hash not in vectors]
-    missing.sort(key=lambda text_hash: len(passages[text_hash]))
-    progress.reused += len(chunks) - len(missing)
-    for start in range(0, len(missing), EMBED_SLICE):
-        hashes = missing[start : start + EMBED_SLICE]
-        embedded = await backends.embedder.passages([passages[name] for name in hashes])
-        vectors.update(zip(hashes, embedded, strict=True))
-        progress.embedded += len(hashes)
-    return vectors
+async def without_duplicates(
+    outcomes: Sequence[Outcome], originals: Originals
+) -> list[Outcome]:
+    """A document whose text another one brings, or has brought, to the index is left without chunks."""
+    found = await originals.of([outcome.document for outcome in outcomes])
+    return [
+        replace(outcome, document=as_duplicate(outcome.document, found[outcome.document.id]), chunks=())
+        if outcome.document.id in found
+        else outcome
+        for outcome in outcomes
+    ]
 
 
 async def _write(
@@ -205,6 +186,8 @@ async def _write(
 ) -> None:
     unindexed = 0
     while batch := await embedded.take(BATCH_CHUNKS):
+        emptied = [r.indexable.id for r in batch if not r.outcome.is_new and not r.outcome.chunks]
+        await give_way(emptied, backends, progress)
         refused = await backends.index.replace([ready.indexable for ready in batch])
         outcomes = [_accepted(ready.outcome, refused) for ready in batch]
         await backends.catalog.save_documents(
@@ -217,22 +200,6 @@ async def _write(
             unindexed = 0
 
 
-def _indexable(
-    outcome: Outcome, vectors: Mapping[str, Vector], backends: Backends
-) -> IndexedDocument:
-    """A document that failed has no chunks, so that its earlier ones, no longer true, go."""
-    rows = [vectors[chunk.text_hash] for chunk in outcome.chunks]
-    shape = (len(rows), backends.embedder.dimensions)
-    return IndexedDocument(
-        id=outcome.document.id,
-        uri=outcome.document.uri,
-        groups=outcome.document.groups,
-        revision=ids.revision(outcome.document),
-        chunks=outcome.chunks,
-        vectors=np.array(rows, dtype=np.float32).reshape(shape),
-    )
-
-
 def _accepted(outcome: Outcome, refused: Mapping[str, str]) -> Outcome:
     """The outcome as it is, or as a failure where the index refused the document for good."""
     reason = refused.get(outcome.document.id)
@@ -243,11 +210,14 @@ def _accepted(outcome: Outcome, refused: Mapping[str, str]) -> Outcome:
     return Outcome(failed, outcome.is_new)
 
 
-async def delete(document_ids: Sequence[str], backends: Backends) -> None:
+async def delete(
+    document_ids: Sequence[str], backends: Backends, progress: SyncProgress | None = None
+) -> None:
     """Index first: a document that the catalogue has forgotten must not be found any more.
 
-    Raises IndexUnavailable where the index still gives one of them.
+    A duplicate of one of them takes its place before. Raises IndexUnavailable where the index still gives one of them.
     """
+    await give_way(document_ids, backends, progress or SyncProgress())
     for start in range(0, len(document_ids), DELETE_BATCH):
         batch = document_ids[start : start + DELETE_BATCH]
         await backends.index.delete(batch)
@@ -272,6 +242,8 @@ def _indexed(document: Document, prepared: PreparedDocument) -> Document:
         error_message=None,
         warnings=prepared.warnings,
         indexed_at=datetime.now(UTC),
+        text_hash=prepared.text_hash,
+        duplicate_of=None,
     )
 
 
@@ -287,6 +259,8 @@ def _failed(document: Document, category: FailureCategory, message: str) -> Docu
         error_message=message,
         warnings=(),
         indexed_at=None,
+        text_hash="",
+        duplicate_of=None,
     )
 
 
@@ -301,6 +275,7 @@ def _count(outcomes: Iterable[Outcome], progress: SyncProgress) -> None:
         else:
             progress.changed += 1
         progress.warned += bool(outcome.document.warnings)
+        progress.duplicates += outcome.document.duplicate_of is not None
 
 
 def _count_gone(moved: list[Document], lost: list[Document], progress: SyncProgress) -> None:

@@ -146,6 +146,13 @@ class GenerationSwitched(BackendError):
     code = "generation_switched"
 
 
+class OriginalGone(BackendError):
+    """A document was to become a duplicate of one that meanwhile has another text, or is gone. The same
+    work done again finds that."""
+
+    code = "original_gone"
+
+
 class CatalogUnavailable(BackendError):
     code = "catalog_unavailable"
 

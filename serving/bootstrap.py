@@ -15,7 +15,7 @@ from filelock import AsyncFileLock
 
 from ingestion.chunking import CHUNKER_VERSION
 from ingestion.parsing import FILES_AT_HAND, ProcessParser, start_fork_server
-from ingestion.pipeline import Backends
+from ingestion.backends import Backends
 from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
 from kb.errors import ConfigError, IndexSchemaMismatch, ModelUnavailable, NotFoundError

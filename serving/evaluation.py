@@ -153,7 +153,7 @@ async def _ask(question: Question, services: Services) -> Answer:
     live = await services.live(COLLECTION)
     return await answer(
         [Message("user", question.text)],
-        search=bound_search(live, services.settings),
+        search=bound_search(live, services),
         embedder=live.embedder,
         answering=services.answering(),
     )

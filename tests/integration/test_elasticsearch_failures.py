@@ -122,7 +122,7 @@ async def test_a_reindex_of_a_killed_server_is_gone_on_with(
         assert generation.number == before.generation.number + 1, "the one begun, not another"
         assert again.copied <= 600 - progress.copied, "what was acknowledged is kept"
         await _check_nothing_differs(services, 600)
-        assert await bound_search(await services.live("default"), services.settings)("item 7")
+        assert await bound_search(await services.live("default"), services)("item 7")
 
 
 def _documents(folder: Path, count: int) -> Path:

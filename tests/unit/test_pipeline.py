@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ingestion.backends import Backends
 from ingestion.chunking import Chunker, token_counter
 from ingestion.parsing import InlineParser
-from ingestion.pipeline import Backends, sync_source
+from ingestion.pipeline import sync_source
 from ingestion.planning import DeleteGuard, SyncMode, SyncRequest
 from ingestion.progress import SyncProgress
 from ingestion.sources import FolderSource, folder_record
