@@ -168,13 +168,13 @@ async def _embed(
     await embedded.end()
 
 
-async def without_duplicates(
-    outcomes: Sequence[Outcome], originals: Originals
-) -> list[Outcome]:
+async def without_duplicates(outcomes: Sequence[Outcome], originals: Originals) -> list[Outcome]:
     """A document whose text another one brings, or has brought, to the index is left without chunks."""
     found = await originals.of([outcome.document for outcome in outcomes])
     return [
-        replace(outcome, document=as_duplicate(outcome.document, found[outcome.document.id]), chunks=())
+        replace(
+            outcome, document=as_duplicate(outcome.document, found[outcome.document.id]), chunks=()
+        )
         if outcome.document.id in found
         else outcome
         for outcome in outcomes

@@ -12,8 +12,8 @@ class SyncProgress:
 
     `found` grows while the source is walked; `walked` says that it is final. `new`, `changed` and
     `moved` tell of those indexed what they were; `deleted` are those that are gone, moved ones apart.
-    `duplicates` are those indexed whose text another document brought to the index. `embedded` counts the chunks that went through the model, `reused` those whose vector was already
-    in the index.
+    `duplicates` are those indexed whose text another document brought to the index. `embedded` counts
+    the chunks that went through the model, `reused` those whose vector was already in the index.
     """
 
     found: int = 0

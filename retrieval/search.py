@@ -28,7 +28,8 @@ async def search(
 ) -> list[Hit]:
     """The best `limit` hits, best first; equal scores in the order of chunk ids.
 
-    With a catalogue each hit tells where else its text is, and is not there again from a copy. `candidates` is the number each side brings to the fusion. Nothing is left out for a low score:
+    With a catalogue each hit tells where else its text is, and is not there again from a copy.
+    `candidates` is the number each side brings to the fusion. Nothing is left out for a low score:
     whether the evidence is good enough is the answer's to judge.
     Raises InvalidQueryError, ModelUnavailable, IndexUnavailable.
     """

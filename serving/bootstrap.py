@@ -13,9 +13,9 @@ from typing import Any
 import structlog
 from filelock import AsyncFileLock
 
+from ingestion.backends import Backends
 from ingestion.chunking import CHUNKER_VERSION
 from ingestion.parsing import FILES_AT_HAND, ProcessParser, start_fork_server
-from ingestion.backends import Backends
 from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
 from kb.errors import ConfigError, IndexSchemaMismatch, ModelUnavailable, NotFoundError

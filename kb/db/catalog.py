@@ -313,7 +313,9 @@ class SQLCatalog(SQLRuns):
         )
         async with self._database.write() as connection:
             ids = (await connection.scalars(given_up)).all()
-            query = select(tables.documents).where(tables.documents.c.duplicate_of.in_(ids), indexed)
+            query = select(tables.documents).where(
+                tables.documents.c.duplicate_of.in_(ids), indexed
+            )
             rows = await connection.execute(query.order_by(tables.documents.c.id))
             return [Document(**row._mapping) for row in rows]
 
@@ -327,8 +329,8 @@ class SQLCatalog(SQLRuns):
         found: dict[str, list[Place]] = {}
         query = duplicates.places(document_ids, self._readable(access))
         async with self._database.read() as connection:
-            for document, other, uri in await connection.execute(query):
-                found.setdefault(document, []).append(Place(other, uri))
+            for row in await connection.execute(query):
+                found.setdefault(row.document, []).append(Place(row.id, row.uri))
         return found
 
 

@@ -13,9 +13,7 @@ MOST_PLACES = 20
 """Places named of one text: more help nobody, and a licence may lie in a collection ten thousand times."""
 
 _documents = tables.documents.c
-_is_original = and_(
-    _documents.status == DocumentStatus.INDEXED, _documents.duplicate_of.is_(None)
-)
+_is_original = and_(_documents.status == DocumentStatus.INDEXED, _documents.duplicate_of.is_(None))
 
 
 def originals(collection: str, text_hashes: Sequence[str]) -> Select[tuple[Document]]:
@@ -29,9 +27,7 @@ def strays(source_id: str) -> Select[tuple[str]]:
     original = tables.documents.alias("original")
     return (
         select(_documents.id)
-        .select_from(
-            tables.documents.outerjoin(original, _documents.duplicate_of == original.c.id)
-        )
+        .select_from(tables.documents.outerjoin(original, _documents.duplicate_of == original.c.id))
         .where(
             _documents.source_id == source_id,
             _documents.duplicate_of.is_not(None),
