@@ -190,14 +190,21 @@ async def _write(
         await give_way(emptied, backends, progress)
         refused = await backends.index.replace([ready.indexable for ready in batch])
         outcomes = [_accepted(ready.outcome, refused) for ready in batch]
-        await backends.catalog.save_documents(
-            [outcome.document for outcome in outcomes], backends.generation
-        )
+        await _save([outcome.document for outcome in outcomes], backends)
         _count(outcomes, progress)
         unindexed += sum(len(outcome.chunks) for outcome in outcomes)
         if unindexed >= OPTIMISE_CHUNKS:
             await backends.index.optimise()
             unindexed = 0
+
+
+async def _save(documents: Sequence[Document], backends: Backends) -> None:
+    """Duplicates last: one whose original was refused is not saved, and found without it next time."""
+    own = [document for document in documents if document.duplicate_of is None]
+    duplicates = [document for document in documents if document.duplicate_of]
+    for some in (own, duplicates):
+        if some:
+            await backends.catalog.save_documents(some, backends.generation)
 
 
 def _accepted(outcome: Outcome, refused: Mapping[str, str]) -> Outcome:
