@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -71,7 +71,7 @@ class Folder:
             files = sorted(self.root.rglob("*.md"))
             file = self._chance.choice(files)
             action = self._chance.choice(
-                ("rewrite", "rewrite", "copy", "copy", "move", "new", "delete")
+                ("rewrite", "rewrite", "copy", "new", "move", "delete", "delete")
             )
             if action == "rewrite":
                 self._new(file)
@@ -122,7 +122,9 @@ class PostgreSQL:
 
     def kill(self) -> None:
         pid = (self.cluster / "data" / "postmaster.pid").read_text().split()[0]
-        psutil.Process(int(pid)).kill()
+        server = psutil.Process(int(pid))
+        server.kill()
+        psutil.wait_procs([server], 10)
 
     def stop(self) -> None:
         subprocess.run([SCRIPTS / "postgresql" / "stop", self.cluster], check=False)
@@ -278,7 +280,11 @@ async def world(
     async with open_services(settings) as one, open_services(undisturbed) as other:
         record = await add_source(folder_record(DEFAULT_COLLECTION, folder.root), one)
         await add_source(record, other)
-        victims = {"worker": worker, "elasticsearch": server, "postgresql": postgresql}
+        victims: dict[str, Victim] = {
+            "worker": worker,
+            "elasticsearch": server,
+            "postgresql": postgresql,
+        }
         yield World(folder, worker, victims, one, other, record)
         worker.stop()
 
