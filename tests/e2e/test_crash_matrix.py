@@ -111,7 +111,8 @@ class PostgreSQL:
     def start(self) -> None:
         """At the same port again; the killed server's own processes may take a moment to go."""
         port = self.url.rpartition(":")[2].partition("/")[0]
-        command = [SCRIPTS / "postgresql" / "start", self.cluster, *([port] if port else [])]
+        command = [str(SCRIPTS / "postgresql" / "start"), str(self.cluster)]
+        command += [port] if port else []
         for _ in range(20):
             started = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
             if started.returncode == 0:

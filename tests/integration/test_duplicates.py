@@ -18,6 +18,7 @@ from retrieval.generations import CopyProgress
 from serving.app.application import create_app
 from serving.bootstrap import Services, open_services
 from serving.health import examine
+from serving.keys import create_key
 from serving.reindexing import reindex, rollback
 from serving.repair import repair
 from serving.searching import bound_search
@@ -192,3 +193,29 @@ async def test_the_api_and_the_page_name_all_places(services: Services, docs: Pa
             page = (await client.get(f"/documents/{document['id']}")).text
             assert "thirty days" in page
             assert all(uri in page for uri in (found["uri"], *found["also_at"]))
+
+
+async def test_a_key_is_told_only_of_places_it_may_read(services: Services, docs: Path) -> None:
+    await add_source(folder_record("default", docs / "one", ("hr",)), services)
+    await add_source(folder_record("default", docs / "two"), services)
+    await sync(services)
+    transport = httpx.ASGITransport(create_app(services))
+
+    async def told(groups: tuple[str, ...]) -> tuple[list[str], str]:
+        """What a key with these groups finds, and the page of the first hit."""
+        _, key = await create_key(services.catalog.keys, "test", groups=groups)
+        headers = {"Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", headers=headers
+        ) as client:
+            hits = (await client.post("/v1/search", json={"query": QUESTION})).json()["data"]
+            hit = next(hit for hit in hits if "thirty days" in hit["text"])
+            page = (await client.get(f"/documents/{hit['document_id']}")).text
+        return sorted(Path(uri).name for uri in (hit["uri"], *hit["also_at"])), page
+
+    places, page = await told(())
+    assert places == ["c.md"]
+    assert "a.md" not in page
+    places, page = await told(("hr",))
+    assert places == ["a.md", "b.md", "c.md"]
+    assert "c.md" in page
