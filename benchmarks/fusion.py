@@ -3,9 +3,9 @@
     .venv/bin/python -m benchmarks.fusion --data ../shared/data --cache /tmp/fusion xquad_en xquad_zh
 
 Names are folders of the data; `xquad_zh>xquad_en` asks the questions of one of the passages of the
-other. Passages are cut by the product's chunker and embedded by its embedder, once (the cache keeps
-the vectors); a passage's score is its best chunk's. Search is exact, BM25 is k1 1.2, b .75.
-The findings are in docs/decisions/0002-fusion.md.
+other. `--candidates 30 50 100` compares how many each side brings. Passages are cut by the product's
+chunker and embedded by its embedder, once (the cache keeps the vectors); a passage's score is its best
+chunk's. Search is exact, BM25 is k1 1.2, b .75. findings are in docs/decisions/0002-fusion.md.
 """
 
 import argparse
@@ -33,7 +33,8 @@ from retrieval.terms import question_terms, terms
 from serving.question_sets import QuestionSet, load_question_set
 
 Matrix = npt.NDArray[np.float32]
-CANDIDATES = 100
+RANKED = 100
+"""Chunks of a ranking that are looked at."""
 MAX_TOKENS = 384
 
 
@@ -159,13 +160,13 @@ class Lexical:
         return bm25, common / np.float32(max(1, len(asked)))
 
 
-def find(corpus: Corpus, questions: Sequence[str], vectors: Vectors) -> Found:
+def find(corpus: Corpus, questions: Sequence[str], vectors: Vectors, candidates: int) -> Found:
     lexical = Lexical(corpus.texts)
     asked = [question_terms(question) for question in questions]
     sides = [lexical.search(each) for each in asked]
     cosine = vectors @ corpus.vectors.T
     bm25 = np.stack([side for side, _ in sides])
-    best_lexical, best_dense = _best(bm25) & (bm25 > 0), _best(cosine)
+    best_lexical, best_dense = _best(bm25, candidates) & (bm25 > 0), _best(cosine, candidates)
     return Found(
         cosine=cosine,
         bm25=np.where(best_lexical, bm25, 0),
@@ -175,10 +176,10 @@ def find(corpus: Corpus, questions: Sequence[str], vectors: Vectors) -> Found:
     )
 
 
-def _best(scores: Matrix) -> npt.NDArray[np.bool_]:
-    if scores.shape[1] <= CANDIDATES:
+def _best(scores: Matrix, candidates: int) -> npt.NDArray[np.bool_]:
+    if scores.shape[1] <= candidates:
         return np.ones_like(scores, bool)
-    limits = -np.partition(-scores, CANDIDATES - 1, axis=1)[:, CANDIDATES - 1 : CANDIDATES]
+    limits = -np.partition(-scores, candidates - 1, axis=1)[:, candidates - 1 : candidates]
     return scores >= limits
 
 
@@ -193,7 +194,7 @@ def compare(question_set: QuestionSet, corpus: Corpus, found: Found) -> dict[str
     results = {}
     for name, form in FORMS.items():
         scores = np.where(found.candidates, form(found), -np.inf)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :CANDIDATES]
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :RANKED]
         rankings = {
             question.id: [corpus.owners[chunk] for chunk in row]
             for question, row in zip(question_set.questions, order, strict=True)
@@ -204,7 +205,7 @@ def compare(question_set: QuestionSet, corpus: Corpus, found: Found) -> dict[str
 
 def evidence(label: str, corpus: Corpus, questions: Sequence[str], vectors: Vectors) -> None:
     """Prints the best hits' scores at the percentiles 1, 5, 50, 95 and 99."""
-    found = find(corpus, questions, vectors)
+    found = find(corpus, questions, vectors, RANKED)
     scores = fused(COVERAGE_WEIGHT)(found) / (1 + COVERAGE_WEIGHT)
     shares = " ".join(f"{x:.3f}" for x in np.percentile(scores.max(axis=1), (1, 5, 50, 95, 99)))
     print(f"{label:48} {shares}", flush=True)
@@ -218,6 +219,9 @@ async def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=2000, help="most questions of a set")
+    parser.add_argument(
+        "--candidates", type=int, nargs="+", default=[100], help="that each side brings"
+    )
     parser.add_argument("--raw", action="store_true", help="the model's own vectors")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
@@ -244,10 +248,12 @@ async def main() -> None:
             )
         texts = [question.text for question in question_set.questions]
         asked[questions_of] = texts, await _kept(arguments.cache, embedder, "queries", texts)
-        found = find(corpora[passages_of], *asked[questions_of])
-        results = compare(question_set, corpora[passages_of], found)
-        cells = [f"{r['hit@1']:.3f} {r['recall@10']:.3f}" for r in results.values()]
-        print(f"{name:24}" + "".join(f"{cell:>15}" for cell in cells), flush=True)
+        for candidates in arguments.candidates:
+            found = find(corpora[passages_of], *asked[questions_of], candidates)
+            results = compare(question_set, corpora[passages_of], found)
+            cells = [f"{r['hit@1']:.3f} {r['recall@10']:.3f}" for r in results.values()]
+            row = f"{name} {candidates}"
+            print(f"{row:24}" + "".join(f"{cell:>15}" for cell in cells), flush=True)
 
     print("\nquestions > passages: best score at 1 5 50 95 99 %")
     for (questions_of, (texts, vectors)), (passages_of, corpus) in product(

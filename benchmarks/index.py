@@ -6,10 +6,13 @@
 
 Chunks are the sets' passages, repeated with changes (`benchmarks.grown_corpus`); questions are the sets'
 own; all vectors come from the real embedder or are mixtures of its own, which are kept in FOLDER. Asking
-brings 100 candidates a side, of which the asker may read half of all. Server and client share a machine.
+brings as many candidates a side as the settings say; the asker may read half of all documents. Server and
+client share a machine.
 
 A *query* is the search of the index and the fusion, without the question's embedding. `took` is
 Elasticsearch's own time; `outside` is the rest of the search: its HTTP, the network and our client.
+A bare socket that sends the same again and parses nothing tells the server's part of that; the rest, and
+the fusion, are our own share.
 Recall is the vector side's, against comparing all readable vectors. With a lock file, other work on the
 machine takes turns with this.
 """
@@ -35,7 +38,6 @@ from retrieval.fusion import rank
 from retrieval.terms import question_terms
 from serving.bootstrap import open_embedder
 
-CANDIDATES = 100
 BATCH = 1000
 """Chunks of one write."""
 TURN_S = 300.0
@@ -65,9 +67,9 @@ class Turns:
             self.take()
 
 
-def questions_of(sets: Sequence[EmbeddedSet]) -> list[IndexQuery]:
+def questions_of(sets: Sequence[EmbeddedSet], candidates: int) -> list[IndexQuery]:
     return [
-        IndexQuery(vector, tuple(question_terms(question.text)), CANDIDATES, STAFF)
+        IndexQuery(vector, tuple(question_terms(question.text)), candidates, STAFF)
         for made in sets
         for question, vector in zip(made.questions, made.question_vectors, strict=True)
     ]
@@ -92,7 +94,7 @@ async def fill(
 
 
 async def one_by_one(measured: MeasuredIndex, queries: Sequence[IndexQuery]) -> Figures:
-    searches, fusions = [], []
+    searches, fusions, served = [], [], []
     measured.took.clear()
     for query in queries:
         begun = time.perf_counter()
@@ -101,6 +103,7 @@ async def one_by_one(measured: MeasuredIndex, queries: Sequence[IndexQuery]) -> 
         rank(found, query.terms)
         searches.append(1000 * (searched - begun))
         fusions.append(1000 * (time.perf_counter() - searched))
+        served.append(await measured.served())
     whole = np.add(searches, fusions)
     figures = percentiles("query", whole.tolist()) | {
         "queries/s": 1000 / whole.mean(),
@@ -110,6 +113,9 @@ async def one_by_one(measured: MeasuredIndex, queries: Sequence[IndexQuery]) -> 
         outside = np.subtract(searches, measured.took)
         figures["of it took, ms p50"] = float(np.median(measured.took))
         figures["of it outside, ms p50"] = float(np.median(outside))
+        figures["outside, bare socket, ms p50"] = float(np.median(served))
+        ours = np.subtract(np.add(outside, fusions), served)
+        figures["our own share, ms p50"] = float(np.median(ours))
     return figures
 
 
@@ -146,7 +152,7 @@ async def recall(
     for query in queries:
         assert query.vector is not None
         nearest = readable[np.argsort(vectors @ query.vector)[-10:]]
-        found = await measured.index.search(IndexQuery(query.vector, (), CANDIDATES, STAFF))
+        found = await measured.index.search(IndexQuery(query.vector, (), query.limit, STAFF))
         found.sort(key=lambda candidate: -(candidate.similarity or 0))
         shares.append(len({number_of(c.chunk) for c in found[:10]} & set(nearest.tolist())) / 10)
     return float(np.mean(shares))
@@ -188,7 +194,7 @@ async def main(options: argparse.Namespace) -> None:
     ]
     corpus = GrownCorpus(sets, max(options.chunks))
     await embedder.close()
-    queries = questions_of(sets)
+    queries = questions_of(sets, options.candidates)
     columns: dict[str, Figures] = {}
     for kind in options.kinds:
         async with opened(kind, options.url) as measured:
@@ -213,6 +219,7 @@ if __name__ == "__main__":
     parser.add_argument("--url", default="")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--chunks", type=int, nargs="+", default=[20_000, 200_000])
+    parser.add_argument("--candidates", type=int, default=load_settings().search.candidates)
     parser.add_argument("--questions", type=int, default=100, help="of each set")
     parser.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "kb-vectors")
     parser.add_argument("--lock", type=Path)

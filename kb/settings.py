@@ -186,7 +186,7 @@ class IndexSettings(Section):
 
 class SearchSettings(Section):
     candidates: int = Field(
-        100,
+        50,
         ge=10,
         le=1000,
         description="candidates each side (vector, lexical) brings to the fusion",

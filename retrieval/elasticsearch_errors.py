@@ -23,6 +23,12 @@ MISSING: Final = (
     "There is no index {name} in Elasticsearch: it was deleted, or KB_INDEX__URL or KB_INDEX__PREFIX"
     " is another than when it was made. Ingest the documents again, or put the settings back."
 )
+NO_SHARDS: Final = (
+    "No node of Elasticsearch holds all of the index {name}: {reason}. Start the node that is missing;"
+    " `kb doctor` names every index this has happened to."
+)
+
+NO_SHARDS_KINDS: Final = ("no_shard_available_action_exception", "unavailable_shards_exception")
 
 
 @contextmanager
@@ -95,6 +101,8 @@ def api_error(status: int, cause: Mapping[str, Any], name: str) -> KBError:
             f"Elasticsearch's user, or API key, lacks a right: {reason}. It needs the index privilege"
             f" `all` on {name} and the cluster privilege `monitor`."
         )
+    if status == 503 and ("missing shards" in reason or kind in NO_SHARDS_KINDS):
+        return IndexUnavailable(NO_SHARDS.format(name=name, reason=reason))
     if status in BUSY:
         return IndexUnavailable(
             f"Elasticsearch is overloaded or not ready: {reason}. Try again later; if it stays so, see"

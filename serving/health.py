@@ -87,7 +87,10 @@ async def _compare(collection: str, services: Services) -> AsyncIterator[Finding
     yield Finding(part, compared.summary)
     remedy = "kb doctor --repair"
     if not compared.alias_right:
-        yield Finding(part, compared.alias, f"the alias names another index: {remedy}")
+        wrong = "names another index" if compared.aliased else "is missing"
+        yield Finding(
+            part, f"{compared.alias} > {compared.aliased}", f"the alias {wrong}: {remedy}"
+        )
     found = compared.documents
     for kind, documents in (
         ("missing in the index", found.missing),

@@ -15,6 +15,8 @@ class Comparison:
 
     documents: Differences
     alias: str
+    aliased: str | None
+    """The index that the alias names now."""
     alias_right: bool
     summary: str
 
@@ -27,7 +29,8 @@ async def compare(collection: str, services: Services) -> Comparison:
     aliased = await services.store.aliased(alias)
     return Comparison(
         found,
-        alias=f"{alias} > {aliased}",
+        alias=alias,
+        aliased=aliased,
         alias_right=aliased == live.generation.index_name,
         summary=f"{len(found.wanted)} documents, {found.chunks} chunks in index "
         f"{live.generation.index_name}, built with {live.generation.schema.fingerprint}",

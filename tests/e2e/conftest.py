@@ -19,6 +19,7 @@ from tests.e2e.kb_process import (
     stop_server,
 )
 from tests.models.sentences import Fact
+from tests.relay import Relay
 from tests.vllm_process import VLLM, copying_model
 
 
@@ -97,9 +98,17 @@ def facts() -> list[Fact]:
 
 
 @pytest.fixture(scope="session")
+def relay(vllm: VLLM) -> Iterator[Relay]:
+    """The wire to vLLM, on which a test can stop an answer."""
+    wire = Relay(vllm.url)
+    yield wire
+    wire.close()
+
+
+@pytest.fixture(scope="session")
 def grounded(
-    vllm: VLLM, facts: list[Fact], models: Path, tmp_path_factory: pytest.TempPathFactory
+    relay: Relay, facts: list[Fact], models: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """`kb up` over the facts, with vLLM as its generator."""
-    with grounded_server(vllm, facts, models, tmp_path_factory.mktemp("grounded")) as running:
+    with grounded_server(relay.url, facts, models, tmp_path_factory.mktemp("grounded")) as running:
         yield running

@@ -4,19 +4,13 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from openai import OpenAI
 
 from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
 from tests.models import sentences
 from tests.models.sentences import Fact
-from tests.vllm_process import VLLM
 
 _DOCUMENTS_OF_A_LANGUAGE = 12
 _PATIENCE_S = 30
-_LONG_TOKENS = 900
-"""Some seconds of work for vLLM on a processor core."""
 
 
 def made_up_facts() -> list[Fact]:
@@ -29,36 +23,14 @@ def made_up_facts() -> list[Fact]:
     ]
 
 
-def rambling(client: OpenAI, question: str) -> dict[str, Any]:
-    """Parameters with which the model goes on and on: it ends its answers after a dozen tokens, unless
-    it is rewarded for repeating itself and drawn at random into doing so."""
-    messages: Any = [{"role": "user", "content": question}]
-    for seed in range(40):
-        wild: dict[str, Any] = {
-            "seed": seed,
-            "temperature": 2.0,
-            "frequency_penalty": -2.0,
-            "presence_penalty": -2.0,
-        }
-        completion = client.chat.completions.create(
-            model="kb", messages=messages, max_tokens=_LONG_TOKENS, **wild
-        )
-        text = completion.choices[0].message.content or ""
-        # With words at its beginning: brackets and spaces are held back, for they may be a citation.
-        words = sum(character.isalpha() for character in text[:60])
-        if completion.choices[0].finish_reason == "length" and words > 30:
-            return wild | {"max_tokens": _LONG_TOKENS}
-    raise AssertionError("the model ends its answers, whatever it is sampled with")
-
-
 @contextmanager
-def grounded_server(vllm: VLLM, facts: list[Fact], models: Path, folder: Path) -> Iterator[Server]:
+def grounded_server(url: str, facts: list[Fact], models: Path, folder: Path) -> Iterator[Server]:
     write_documents(folder / "documents", facts)
     running = start_server(
         ["up", "--docs", str(folder / "documents")],
         data_folder(folder / "data", models),
         folder,
-        KB_GENERATION__URL=vllm.url,
+        KB_GENERATION__URL=url,
         KB_GENERATION__FIRST_TOKEN_S=str(_PATIENCE_S),
         KB_GENERATION__MAX_TOKENS="128",
         KB_ANSWERS__PASSAGES="4",

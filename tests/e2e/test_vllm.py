@@ -9,15 +9,16 @@ import pytest
 from openai import BadRequestError, OpenAI
 
 from serving.answering.citing import CitationFilter
-from tests.e2e.grounded import rambling
 from tests.e2e.kb_process import Server
 from tests.injections import INJECTIONS, QUESTIONS, Injection, document
 from tests.models.sentences import Fact
+from tests.relay import Relay
 from tests.vllm_process import FIRST_START_S, VLLM
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(FIRST_START_S)]
 
 LONG_S = 30
+SOON_S = 5.0
 LEAST_RIGHT = 0.5
 
 
@@ -89,18 +90,22 @@ def test_a_long_conversation_is_trimmed(client: OpenAI, facts: list[Fact]) -> No
 
 
 def test_hanging_up_ends_vllms_work(
-    client: OpenAI, grounded: Server, alive: VLLM, facts: list[Fact]
+    grounded: Server, alive: VLLM, relay: Relay, facts: list[Fact]
 ) -> None:
-    wild = rambling(client, facts[0].question)
+    """Our server closes its connection to vLLM, and vLLM drops what it was doing for it."""
     messages = [{"role": "user", "content": facts[0].question}]
-    body = {"model": "kb", "messages": messages, **wild}
+    body = {"model": "kb", "messages": messages}
     url = f"{grounded.url}/v1/chat/completions"
-    # On few cores vLLM may send the first word when it has nearly done: it is idle soon either way.
-    hang_up_at_the_first_word(url, body)
+
+    with relay.holding(words=4) as hold:
+        hang_up_at_the_first_word(url, body)
+        assert hold.hung_up.wait(SOON_S)
     assert_idle(alive)
 
-    with httpx.Client(trust_env=False, timeout=1.0) as plain, pytest.raises(httpx.ReadTimeout):
-        plain.post(url, json=body)
+    with relay.holding(words=4) as hold, pytest.raises(httpx.ReadTimeout):
+        httpx.post(url, json=body, timeout=5, trust_env=False)
+    assert hold.reached.is_set(), "it was vLLM's answer that the client did not wait for"
+    assert hold.hung_up.wait(SOON_S)
     assert_idle(alive)
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import httpx
 import pytest
 from openai import APIError, OpenAI
 
-from tests.e2e.grounded import rambling
 from tests.e2e.kb_process import Server, data_folder, start_server, stop_server
+from tests.relay import Relay
 from tests.vllm_process import FIRST_START_S, VLLM
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(FIRST_START_S)]
@@ -21,12 +22,14 @@ QUOTED = f"{FACT} [1]"
 QUESTION: Any = [{"role": "user", "content": "Where is the server Kebar?"}]
 FIRST_TOKEN_S = 5.0
 PAUSE_S = 3.0
+WORDS = 4
+"""Of an answer of a dozen, before vLLM is killed."""
 SOON_S = 5.0
 """Beside the deadlines, on a busy machine."""
 
 
 @pytest.fixture(scope="module")
-def kb(vllm: VLLM, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def kb(relay: Relay, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("kb")
     (folder / "documents").mkdir()
     (folder / "documents" / "f1.md").write_text(FACT + "\n", "utf-8")
@@ -34,7 +37,7 @@ def kb(vllm: VLLM, models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         ["up", "--docs", str(folder / "documents")],
         data_folder(folder / "data", models),
         folder,
-        KB_GENERATION__URL=vllm.url,
+        KB_GENERATION__URL=relay.url,
         KB_GENERATION__FIRST_TOKEN_S=str(FIRST_TOKEN_S),
         KB_GENERATION__BETWEEN_TOKENS_S=str(FIRST_TOKEN_S),
         KB_GENERATION__FAILURES="2",
@@ -124,30 +127,24 @@ def test_killed_while_the_first_token_is_awaited(client: OpenAI, alive: VLLM) ->
     assert completion.kb["degraded_because"] == "generator: model_unavailable"
 
 
-def test_killed_in_the_middle_of_a_stream(client: OpenAI, alive: VLLM) -> None:
-    """An error where words were sent already; else (vLLM sends late on few cores) the next rung."""
+def test_killed_in_the_middle_of_a_stream(client: OpenAI, alive: VLLM, relay: Relay) -> None:
     wait_for_generator(client, 30)
-    wild = rambling(client, QUESTION[0]["content"])
-    chunks: list[Any] = []
-    threading.Timer(0.7, alive.kill).start()
-    interrupted: str | None = None
-    try:
-        chunks.extend(ask(client, stream=True, **wild))
-    except APIError as error:
-        interrupted = error.code
-    if interrupted:
-        assert interrupted == "answer_interrupted"
-        return
-    assert chunks[-1].kb["degraded_because"] == "generator: model_unavailable"
-    assert "".join(c.choices[0].delta.content or "" for c in chunks) == QUOTED
+    with relay.holding(words=WORDS):
+        stream = iter(ask(client, stream=True))
+        first = next(text for chunk in stream if (text := chunk.choices[0].delta.content))
+        alive.kill()
+        with pytest.raises(APIError) as interrupted:
+            list(stream)
+    assert QUOTED.startswith(first)
+    assert interrupted.value.code == "answer_interrupted"
 
 
-def test_killed_in_the_middle_of_a_whole_answer(client: OpenAI, alive: VLLM) -> None:
+def test_killed_in_the_middle_of_a_whole_answer(client: OpenAI, alive: VLLM, relay: Relay) -> None:
     wait_for_generator(client, 30)
-    wild = rambling(client, QUESTION[0]["content"])
-    threading.Timer(0.7, alive.kill).start()
-
-    completion = ask(client, **wild)
-
+    with relay.holding(words=WORDS) as hold, ThreadPoolExecutor() as pool:
+        answer = pool.submit(ask, client)
+        assert hold.reached.wait(FIRST_TOKEN_S)
+        alive.kill()
+        completion = answer.result()
     assert completion.choices[0].message.content == QUOTED
     assert completion.kb["degraded_because"] == "generator: model_unavailable"

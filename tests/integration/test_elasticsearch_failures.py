@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from ingestion.progress import SyncProgress
@@ -20,8 +21,9 @@ from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.generations import CopyProgress
 from serving.bootstrap import Services, open_services
+from serving.health import examine
 from serving.reindexing import reindex
-from serving.repair import compare
+from serving.repair import compare, repair
 from serving.searching import bound_search
 from serving.sync import ingest_path
 from tests.conformance.indexed_documents import SCHEMA, document, unit
@@ -123,6 +125,26 @@ async def test_a_reindex_of_a_killed_server_is_gone_on_with(
         assert again.copied <= 600 - progress.copied, "what was acknowledged is kept"
         await _check_nothing_differs(services, 600)
         assert await bound_search(await services.live("default"), services)("item 7")
+
+
+@pytest.mark.elasticsearch
+async def test_a_missing_alias_is_found_and_mended(
+    elasticsearch_settings: IndexSettings, elasticsearch_server: str, tmp_path: Path
+) -> None:
+    """Searches go by the catalogue and do without it; other tools do not."""
+    settings = Settings(data_dir=tmp_path / "data", index=elasticsearch_settings)
+    prefix = elasticsearch_settings.prefix
+    async with open_services(settings, hashing) as services:
+        await ingest_path(_documents(tmp_path, 2), "default", services, SyncProgress())
+        url = f"{elasticsearch_server}/{prefix}*/_alias/{prefix}kb-default"
+        async with httpx.AsyncClient(trust_env=False) as admin:
+            (await admin.delete(url)).raise_for_status()
+        (found,) = [finding async for finding in examine(services) if finding.problem]
+        assert "the alias is missing" in (found.problem or "")
+        assert "kb doctor --repair" in (found.problem or "")
+        assert await bound_search(await services.live("default"), services.settings)("item 1")
+        await repair("default", services, SyncProgress())
+        assert (await compare("default", services)).alias_right
 
 
 def _documents(folder: Path, count: int) -> Path:

@@ -12,9 +12,10 @@ from kb.errors import IndexMisconfigured, IndexSchemaMismatch, IndexUnavailable,
 from kb.ports import ChunkIndex, IndexStore
 from kb.settings import IndexSettings
 from kb.types import Access, IndexCount, IndexedDocument, IndexQuery, IndexSchema
-from retrieval import elasticsearch_index
+from retrieval import elasticsearch_health, elasticsearch_index
 from retrieval.elasticsearch_health import WATERMARKS
 from retrieval.elasticsearch_index import ElasticsearchIndex
+from retrieval.elasticsearch_mapping import index_body
 from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.fusion import rank
 from retrieval.lance_store import LanceStore
@@ -296,6 +297,34 @@ async def test_a_disk_beyond_the_high_watermark_is_a_problem(
         assert "beyond the high watermark" in problem
     finally:
         await _set(admin, "/_cluster/settings", {"persistent": dict.fromkeys(marks)})
+
+
+async def test_a_heap_nearly_full_is_a_problem(
+    store: ElasticsearchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node's own report, against a limit that every heap is beyond."""
+    monkeypatch.setattr(elasticsearch_health, "HEAP_LIMIT", 0)
+    (problem,) = await store.problems()
+    assert "Java heap" in problem
+    assert "-Xmx" in problem
+
+
+async def test_a_red_index_is_named_and_its_searches_fail_with_what_to_do(
+    store: ElasticsearchStore, admin: httpx.AsyncClient, elasticsearch_settings: IndexSettings
+) -> None:
+    """Its primary shard is bound to a node that is not there."""
+    body = index_body(SCHEMA, elasticsearch_settings)
+    body["settings"]["index"]["routing.allocation.require._name"] = "a-node-that-left"
+    address = f"/{elasticsearch_settings.prefix}{NAME}"
+    made = await admin.put(address, params={"wait_for_active_shards": 0}, json=body)
+    made.raise_for_status()
+    (problem,) = await store.problems()
+    assert f"{NAME}." in problem
+    assert "kb reindex" in problem
+    index = await store.open(NAME, SCHEMA)
+    with pytest.raises(IndexUnavailable, match="kb doctor") as raised:
+        await index.search(IndexQuery(unit(1), ("x",), 5))
+    assert raised.value.retryable
 
 
 async def _set(admin: httpx.AsyncClient, address: str, settings: dict[str, object]) -> None:

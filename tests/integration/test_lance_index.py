@@ -101,11 +101,11 @@ async def test_the_vector_index_finds_what_the_exact_search_finds(tmp_path: Path
     assert [each.chunk.text for each in found] == ["fresh"]
 
 
-@pytest.mark.parametrize("limit", [100, 1000])
+@pytest.mark.parametrize("limit", [50, 1000])
 async def test_the_vector_index_brings_as_many_as_a_search_asks_for(
     tmp_path: Path, limit: int
 ) -> None:
-    """100 is the default of candidates a side, 1,000 the most that the settings allow."""
+    """50 is the default of candidates a side, 1,000 the most that the settings allow."""
     index = await LanceStore(tmp_path, exact_rows=1500).create(NAME, SCHEMA)
     texts = [f"text {number}" for number in range(1500)]
     await index.replace([document("d", texts, random_vectors(1500))])
