@@ -77,6 +77,7 @@ class UploadQueue:
             status=DocumentStatus.PENDING,
             groups=source.record.groups,
         )
+        await _give_way(document, self._services)
         await self._services.catalog.save_documents([document])
         self._waiting.put_nowait((source.record, name))
         return document
@@ -101,6 +102,14 @@ class UploadQueue:
                 )
             except Exception:
                 log.exception("upload_not_indexed", collection=record.collection)
+
+
+async def _give_way(document: Document, services: Services) -> None:
+    """Before the row of the file that it replaces is overwritten."""
+    async for attempt in retrying(services.settings.ingest.index_patience_s, GenerationSwitched):
+        with attempt:
+            backends = await services.backends(document.collection)
+            await give_way([document.id], backends, SyncProgress())
 
 
 async def remove_document(document: Document, services: Services) -> Document | None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ingestion.duplicates import give_way
 from ingestion.progress import SyncProgress
 from kb.types import Document, DocumentStatus
 from serving.bootstrap import Services
@@ -123,6 +124,7 @@ def retry(document_id: IdArgument, json: JsonOption = False) -> None:
 
     async def action(services: Services) -> Document:
         document = await services.catalog.document(document_id)
+        await give_way([document.id], await services.backends(document.collection), progress)
         pending = replace(document, status=DocumentStatus.PENDING, attempts=0)
         await services.catalog.save_documents([pending])
         with shown(progress, quiet=json):

@@ -1,7 +1,9 @@
 """The life of copies over both kinds of index and of database, with real parsing processes, as people see it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,7 @@ from ingestion.progress import SyncProgress
 from ingestion.sources import folder_record
 from kb.ports import Embedder
 from kb.settings import CatalogSettings, IndexSettings, IngestSettings, Settings
-from kb.types import Access, Document
+from kb.types import Access, Document, DocumentStatus
 from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.generations import CopyProgress
 from serving.app.application import create_app
@@ -24,7 +26,7 @@ from serving.repair import repair
 from serving.searching import bound_search
 from serving.sources import add_source, remove_source
 from serving.sync import SourceResult, request_of, sync_all, wanted_sources
-from serving.uploads import remove_document
+from serving.uploads import UploadQueue, remove_document
 
 pytestmark = pytest.mark.slow
 
@@ -40,15 +42,20 @@ QUESTION = "How many days of leave are there?"
         ),
     ]
 )
-async def services(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Services]:
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    settings = Settings(data_dir=tmp_path / "data", ingest=IngestSettings(max_delete_share=1))
+    if "SQLite" in request.param:
+        return settings
+    url: str = request.getfixturevalue("postgresql_url")
+    index: IndexSettings = request.getfixturevalue("elasticsearch_settings")
+    return settings.model_copy(update={"catalog": CatalogSettings(url=url), "index": index})
+
+
+@pytest.fixture
+async def services(settings: Settings) -> AsyncIterator[Services]:
     async def hashing(settings: Settings) -> Embedder:
         return HashingEmbedder(settings.data_dir / "models")
 
-    settings = Settings(data_dir=tmp_path / "data", ingest=IngestSettings(max_delete_share=1))
-    if "SQLite" not in request.param:
-        url = request.getfixturevalue("postgresql_url")
-        index: IndexSettings = request.getfixturevalue("elasticsearch_settings")
-        settings = settings.model_copy(update={"catalog": CatalogSettings(url=url), "index": index})
     async with open_services(settings, hashing) as opened:
         yield opened
 
@@ -147,6 +154,32 @@ async def test_a_document_taken_out_leaves_its_text_to_the_others(
     assert await seen(services) == [names]
     await remove_document(await services.catalog.document((await original(services)).id), services)
     assert await seen(services) == []
+
+
+async def test_an_upload_that_is_replaced_leaves_its_old_text_to_the_others(
+    services: Services, docs: Path
+) -> None:
+    uploads = UploadQueue(services)
+    await uploads.start()
+    try:
+        await uploaded(uploads, services, TEXT)
+        await add_source(folder_record("default", docs / "two"), services)
+        await sync(services)
+        assert await seen(services) == [["c.md", "leave.md"]]
+        assert (await original(services)).uri.endswith("leave.md")
+        await uploaded(uploads, services, "# Leave\n\nNobody has any.")
+        assert await seen(services) == [["c.md"]]
+    finally:
+        await uploads.stop()
+
+
+async def uploaded(uploads: UploadQueue, services: Services, text: str) -> None:
+    document = await uploads.add("leave.md", BytesIO(text.encode()), "default")
+    async with asyncio.timeout(60):
+        while True:
+            if (await services.catalog.document(document.id)).status is DocumentStatus.INDEXED:
+                return
+            await asyncio.sleep(0.05)
 
 
 async def test_reindexing_and_going_back_keep_copies(services: Services, docs: Path) -> None:
