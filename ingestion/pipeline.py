@@ -222,7 +222,8 @@ async def delete(
 ) -> None:
     """Index first: a document that the catalogue has forgotten must not be found any more.
 
-    A duplicate of one of them takes its place before. Raises IndexUnavailable where the index still gives one of them.
+    A duplicate of one of them takes its place before. Raises IndexUnavailable where the index still
+    gives one of them.
     """
     await give_way(document_ids, backends, progress or SyncProgress())
     for start in range(0, len(document_ids), DELETE_BATCH):
