@@ -165,7 +165,7 @@ async def test_an_upload_that_is_replaced_leaves_its_old_text_to_the_others(
         await uploaded(uploads, services, TEXT)
         await add_source(folder_record("default", docs / "two"), services)
         await sync(services)
-        assert await seen(services) == [["c.md", "leave.md"]]
+        assert await seen(services) == [["c.md", "upload:leave.md"]]
         assert (await original(services)).uri.endswith("leave.md")
         await uploaded(uploads, services, "# Leave\n\nNobody has any.")
         assert await seen(services) == [["c.md"]]
