@@ -59,6 +59,19 @@ class InvalidKey(KBError):
     code = "invalid_api_key"
 
 
+class TooManyRequests(KBError):
+    """The caller asks more than its key may. `retry_after_s`: when it may ask again, in seconds."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.retry_after_s)
+
+
 # --- One document could not be used: a typed outcome, never the end of a run --------------------
 
 
@@ -151,6 +164,12 @@ class OriginalGone(BackendError):
     work done again finds that."""
 
     code = "original_gone"
+
+
+class ServerOverloaded(BackendError):
+    """This server works on as much as it can."""
+
+    code = "server_overloaded"
 
 
 class CatalogUnavailable(BackendError):

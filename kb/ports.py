@@ -272,6 +272,14 @@ class Catalog(Protocol):
     @property
     def keys(self) -> KeyStore: ...
 
+    async def copy_to(self, url: str) -> None:
+        """Writes all there is at this moment into the empty catalogue at `url`, whose tables are there.
+
+        Left out are who does what at this moment, and index generations that are not live.
+        Raises ConfigError when that one is not empty.
+        """
+        ...
+
     # Collections and generations
     async def ensure_collection(self, name: str) -> None:
         """Raises InvalidQueryError for a name that can't be one."""

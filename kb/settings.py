@@ -107,6 +107,9 @@ class WorkerSettings(Section):
     prune: str = Field(
         "0 4 * * *", description="when old index generations and old runs are deleted"
     )
+    backup: str = Field(
+        "30 3 * * *", description="when a backup is made, where backup.folder names a place"
+    )
     health: str = Field("*/15 * * * *", description="when figures of health are logged")
     lease_s: float = Field(
         60.0, gt=0, description="seconds of silence after which a worker counts as dead"
@@ -268,9 +271,32 @@ class ServerSettings(Section):
     )
     port: int = Field(8000, ge=0, le=65535)
     max_upload_mb: int = Field(100, ge=1, description="largest upload (MiB)")
+    max_requests: int = Field(
+        128, ge=1, description="requests worked on at a time; more are refused at once (503)"
+    )
     max_body_kb: int = Field(
         1024, ge=1, description="largest request body other than uploads (KiB)"
     )
+
+
+class LimitsSettings(Section):
+    requests_per_minute: int = Field(
+        600, ge=0, description="requests of one key in a minute; 0 does not count"
+    )
+    concurrent_requests: int = Field(
+        16, ge=0, description="requests of one key at a time; 0 does not count"
+    )
+    redis_url: SecretStr = Field(
+        SecretStr(""),
+        description="redis://:password@host:6379/0, where servers share the rates (extra [redis])",
+    )
+
+
+class BackupSettings(Section):
+    folder: Path | None = Field(
+        None, description="where `kb backup` and the worker keep backups; on another disk, best"
+    )
+    keep: int = Field(7, ge=1, description="backups of the worker that are kept, newest first")
 
 
 class LogSettings(Section):
@@ -304,6 +330,8 @@ class Settings(BaseSettings):
     answers: AnswerSettings = AnswerSettings()
     generation: GenerationSettings = GenerationSettings()
     server: ServerSettings = ServerSettings()
+    limits: LimitsSettings = LimitsSettings()
+    backup: BackupSettings = BackupSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

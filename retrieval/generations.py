@@ -64,6 +64,12 @@ class Copy:
         progress.missing |= {document_id for document_id, chunks in found.items() if not chunks}
         chunks = [chunk for of_document in found.values() for chunk in of_document]
         vectors = await self._vectors(chunks, progress)
+        # One that changed between the two readings is left to the next round, which finds it again.
+        whole = [
+            document
+            for document in documents
+            if found[document.id] and all(c.text_hash in vectors for c in found[document.id])
+        ]
         await self.new.replace(
             [
                 IndexedDocument(
@@ -74,8 +80,7 @@ class Copy:
                     tuple(found[document.id]),
                     np.array([vectors[c.text_hash] for c in found[document.id]], np.float32),
                 )
-                for document in documents
-                if found[document.id]
+                for document in whole
             ]
         )
         progress.copied += len(chunks)

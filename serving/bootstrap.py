@@ -52,6 +52,15 @@ class Live:
     embedder: Embedder
 
 
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A catalogue and an index that are files."""
+
+    url: str
+    catalog: Catalog
+    store: IndexStore
+
+
 class Services:
     """The parts of a running process. Costly ones (model, parsing processes) start when first used."""
 
@@ -243,7 +252,11 @@ def parse_processes(settings: Settings) -> int:
 
 def catalog_url(settings: Settings) -> str:
     url = settings.catalog.url.get_secret_value()
-    return url or f"sqlite:///{(settings.data_dir / 'catalog.db').resolve()}"
+    return url or sqlite_url(settings.data_dir / "catalog.db")
+
+
+def sqlite_url(file: Path) -> str:
+    return f"sqlite:///{file.resolve()}"
 
 
 def open_store(settings: Settings) -> IndexStore:
@@ -357,6 +370,19 @@ async def open_services(
         yield services
     finally:
         await services.close()
+
+
+@asynccontextmanager
+async def open_embedded(catalog: Path, index: Path) -> AsyncIterator[Embedded]:
+    """A catalogue in a file, made or migrated first, and an embedded index, whatever the settings say."""
+    url = sqlite_url(catalog)
+    await migrate(url)
+    opened = Embedded(url, await SQLCatalog.open(url), LanceStore(index))
+    try:
+        yield opened
+    finally:
+        await opened.store.close()
+        await opened.catalog.close()
 
 
 def create_data_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What the worker does, and when: the settings' cron lines as jobs over the services."""
 
+import asyncio
 import re
 import shutil
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,8 @@ from tzlocal import get_localzone
 from ingestion.planning import PASSING, SyncMode
 from kb.errors import BackendError, ConfigError
 from kb.types import DocumentStatus, RunStatus, SourceRecord
+from retrieval.generations import CopyProgress
+from serving import backup
 from serving.bootstrap import Services
 from serving.reindexing import BeingReindexed, prune_earlier
 from serving.runs import is_silent
@@ -35,6 +38,7 @@ def open_worker(services: Services) -> Worker:
         ("sync", settings.worker.sync, sync_sources),
         ("retry", settings.worker.retry, retry_documents),
         ("prune", settings.worker.prune, prune),
+        ("backup", settings.worker.backup if settings.backup.folder else "", back_up),
         ("health", settings.worker.health, log_health),
     ]
     jobs = [
@@ -111,6 +115,16 @@ async def prune(services: Services) -> None:
         log.info("pruned", collection=collection.name, dropped=[g.index_name for g in dropped])
     age = timedelta(days=services.settings.worker.keep_runs_days)
     await services.catalog.forget_finished(datetime.now(UTC) - age)
+
+
+async def back_up(services: Services) -> None:
+    """A backup is made and read again before older ones give way to it."""
+    section = services.settings.backup
+    assert section.folder is not None
+    made = await backup.create(section.folder, services, CopyProgress())
+    await backup.check(section.folder / made.name)
+    dropped = await asyncio.to_thread(backup.prune, section.folder, section.keep)
+    log.info("backed_up", name=made.name, size=made.size, dropped=dropped)
 
 
 async def log_health(services: Services) -> None:

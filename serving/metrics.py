@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 _SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
 
@@ -32,3 +32,9 @@ FIRST_TEXT: Final = Histogram(
 ANSWER: Final = Histogram(
     "kb_answer_seconds", "From the question to the whole answer.", ["answered_by"], buckets=_SECONDS
 )
+LIMITED: Final = Counter(
+    "kb_requests_limited_total",
+    "Requests refused, by limit (rate, concurrency, overload); redis_unavailable: counted here alone.",
+    ["limit"],
+)
+IN_FLIGHT: Final = Gauge("kb_requests_in_flight", "Requests worked on at this moment.")

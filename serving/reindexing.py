@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from filelock import Timeout
 
 from kb.errors import BackendError, ConfigError, GenerationSwitched, NotFoundError
+from kb.ports import Catalog
 from kb.settings import EmbedderSettings
 from kb.types import DocumentStatus, Generation
 from retrieval.differences import differences, indexed_documents
@@ -60,7 +61,7 @@ async def reindex(
     Searches and writes go on. Killed or cancelled, the live index stays as it is, and the next call
     with the same settings goes on with what is built. Raises ConfigError, BackendError.
     """
-    async with _only_one(collection, services):
+    async with only_one(collection, services):
         live, generation, copy = await _copy_for(collection, services, embedder)
 
         async def throttle(chunks: int) -> None:
@@ -71,16 +72,16 @@ async def reindex(
             if await copy.round(progress, throttle) <= FEW_DOCUMENTS:
                 break
         await copy.new.optimise()
-        async with _held(collection, services) as owner:
+        async with held(collection, services) as owner:
 
             async def hold_on(_: int) -> None:
                 await services.catalog.hold(collection, owner, HOLD_S)
 
             while await copy.round(progress, hold_on):
                 await hold_on(0)
-            await _verify(copy, progress)
+            await verify(copy, progress)
             await _switch(generation, services, owner)
-            await _read_again(collection, progress.missing, services)
+            await read_again(collection, progress.missing, services.catalog)
         await prune(collection, services, keep=live.number)
         return replace(generation, live=True)
 
@@ -118,17 +119,17 @@ async def rollback(collection: str, services: Services) -> tuple[Generation, int
         raise NotFoundError(f"The collection {collection} has no earlier index to go back to.")
     previous = before[-1]
     index = await services.store.open(previous.index_name, previous.schema)
-    async with _held(collection, services) as owner:
+    async with held(collection, services) as owner:
         found = await differences(services.catalog, collection, index)
         await index.delete(sorted(found.orphaned))
         await _switch(previous, services, owner)
-        await _read_again(collection, found.to_read, services)
+        await read_again(collection, found.to_read, services.catalog)
     return replace(previous, live=True), len(found.to_read)
 
 
 async def prune_earlier(collection: str, services: Services) -> list[Generation]:
     """As `prune`, but leaves unfinished generations to whoever builds them. Raises BeingReindexed."""
-    async with _only_one(collection, services):
+    async with only_one(collection, services):
         return await prune(collection, services, unfinished=False)
 
 
@@ -189,7 +190,7 @@ async def _live_generation(collection: str, services: Services) -> Generation:
     return live
 
 
-async def _verify(copy: Copy, progress: CopyProgress) -> None:
+async def verify(copy: Copy, progress: CopyProgress) -> None:
     """Raises BackendError where the new index does not hold exactly what it should."""
     found = await differences(copy.catalog, copy.collection, copy.new)
     different = (found.to_read - progress.missing) | found.orphaned
@@ -206,10 +207,10 @@ async def _switch(generation: Generation, services: Services, owner: str) -> Non
     await services.store.alias(alias_of(generation.collection), generation.index_name)
 
 
-async def _read_again(collection: str, document_ids: Set[str], services: Services) -> None:
+async def read_again(collection: str, document_ids: Set[str], catalog: Catalog) -> None:
     """The next ingest reads these documents, whether their files have changed or not."""
-    wanted = await indexed_documents(services.catalog, collection)
-    await services.catalog.save_documents(
+    wanted = await indexed_documents(catalog, collection)
+    await catalog.save_documents(
         [
             replace(wanted[document_id], status=DocumentStatus.PENDING)
             for document_id in document_ids
@@ -219,7 +220,7 @@ async def _read_again(collection: str, document_ids: Set[str], services: Service
 
 
 @asynccontextmanager
-async def _held(collection: str, services: Services) -> AsyncIterator[str]:
+async def held(collection: str, services: Services) -> AsyncIterator[str]:
     """Keeps writers waiting until the block ends; gives the owner of the hold."""
     owner = uuid.uuid4().hex
     async for attempt in retrying(2 * HOLD_S, GenerationSwitched):
@@ -232,7 +233,7 @@ async def _held(collection: str, services: Services) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _only_one(collection: str, services: Services) -> AsyncIterator[None]:
+async def only_one(collection: str, services: Services) -> AsyncIterator[None]:
     lock = services.lock(f"reindex-{collection}")
     try:
         await lock.acquire(timeout=0)

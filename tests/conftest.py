@@ -84,6 +84,23 @@ def start_elasticsearch(folder: Path) -> str:
     return started.stdout.strip()
 
 
+@contextmanager
+def throw_away_redis() -> Iterator[tuple[str, Path]]:
+    """The URL and the folder of a server of the caller's own."""
+    with tempfile.TemporaryDirectory(prefix="kb-redis-") as name:
+        folder = Path(name)
+        try:
+            yield start_redis(folder), folder
+        finally:
+            subprocess.run([SCRIPTS / "redis" / "stop", folder], check=False)
+
+
+def start_redis(folder: Path) -> str:
+    command = [SCRIPTS / "redis" / "start", folder]
+    started = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return started.stdout.strip()
+
+
 @pytest.fixture
 def elasticsearch_settings(elasticsearch_server: str) -> Iterator[IndexSettings]:
     """With a prefix of the test's own, whose indexes are dropped afterwards."""

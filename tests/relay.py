@@ -28,6 +28,11 @@ class Hold:
         self._words = words
         self._seen = b""
 
+    def left(self) -> None:
+        """A connection was closed: that of the answer, if words of it have passed."""
+        if _WORD.search(self._seen):
+            self.hung_up.set()
+
     def passing(self, data: bytes) -> bytes:
         """The part of the answer's next bytes that passes."""
         if self.reached.is_set():
@@ -79,8 +84,8 @@ class Relay:
             with suppress(OSError):
                 while data := client.recv(_PIECE):
                     server.sendall(data)
-            if self._hold and self._hold.reached.is_set():
-                self._hold.hung_up.set()
+            if self._hold:
+                self._hold.left()
             with suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
             back.join()

@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 from kb.db import duplicates, tables
+from kb.db.copying import copy_rows
 from kb.db.generations import (
     being_switched,
     check_live,
@@ -75,6 +76,13 @@ class SQLCatalog(SQLRuns):
 
     async def close(self) -> None:
         await self._database.close()
+
+    async def copy_to(self, url: str) -> None:
+        target = Database(url)
+        try:
+            await copy_rows(self._database, target)
+        finally:
+            await target.close()
 
     # --- Collections ----------------------------------------------------------------------------
 

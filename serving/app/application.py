@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from serving.app.chat.router import router as chat
@@ -15,17 +15,20 @@ from serving.app.embeddings.router import router as embeddings
 from serving.app.errors import install_error_handlers
 from serving.app.guard import SameMachine
 from serving.app.health.router import router as health
+from serving.app.limited import Door, within_limits
 from serving.app.metrics.router import router as metrics
 from serving.app.models.router import router as models
 from serving.app.page.router import router as page
 from serving.app.runs.router import router as runs
 from serving.app.search.router import router as search
 from serving.bootstrap import Services
+from serving.limits import Limits
 from serving.uploads import UploadQueue
 
 
 def create_app(services: Services) -> FastAPI:
     """The API over services that the caller opens and closes."""
+    limits = Limits(services.settings.limits)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -37,6 +40,7 @@ def create_app(services: Services) -> FastAPI:
         yield
         warming.cancel()
         await uploads.stop()
+        await limits.close()
 
     # No docs pages: they load scripts from elsewhere. The description itself is at /openapi.json.
     app = FastAPI(
@@ -48,16 +52,19 @@ def create_app(services: Services) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.services = services
+    app.state.limits = limits
     app.add_middleware(SameMachine, keys_exist=services.catalog.keys.exist)
-    install_error_handlers(app)
     server = services.settings.server
+    app.add_middleware(Door, most=server.max_requests)
+    install_error_handlers(app)
+    limited = Depends(within_limits)
     body_limit = server.max_body_kb << 10
     for router in (chat, models, embeddings, search):
-        app.include_router(router, max_body_size=body_limit, dependencies=[TO_QUERY])
-    for router in (runs, metrics):
-        app.include_router(router, max_body_size=body_limit, dependencies=[TO_ADMINISTER])
+        app.include_router(router, max_body_size=body_limit, dependencies=[TO_QUERY, limited])
+    app.include_router(runs, max_body_size=body_limit, dependencies=[TO_ADMINISTER, limited])
+    app.include_router(metrics, max_body_size=body_limit, dependencies=[TO_ADMINISTER])
     for router in (health, page):
         app.include_router(router, max_body_size=body_limit)
-    app.include_router(documents, max_body_size=server.max_upload_mb << 20)
+    app.include_router(documents, max_body_size=server.max_upload_mb << 20, dependencies=[limited])
     app.mount("/web", StaticFiles(packages=[("serving", "web")]))
     return app

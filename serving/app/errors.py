@@ -19,6 +19,7 @@ from kb.errors import (
     InvalidQueryError,
     KBError,
     NotFoundError,
+    TooManyRequests,
     UnsupportedFormat,
 )
 from serving.app.hang_up import ClientGone
@@ -30,6 +31,7 @@ STATUSES: dict[type[KBError], int] = {
     NotFoundError: 404,
     DocumentTooLarge: 413,
     UnsupportedFormat: 415,
+    TooManyRequests: 429,
     DocumentError: 422,
     IndexSchemaMismatch: 500,
     ConfigError: 500,
@@ -69,8 +71,11 @@ def error_response(error: KBError) -> JSONResponse:
     status = status_of(error)
     if status >= 500:
         log.error("request_failed", code=error.code, reason=error.message)
-    retry = isinstance(error, BackendError) and error.retryable
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if retry else {}
+    headers = {}
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif isinstance(error, BackendError) and error.retryable:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, InvalidKey):
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(error_body(error.message, status, error.code), status, headers)

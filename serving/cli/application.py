@@ -7,6 +7,7 @@ import typer
 from kb.errors import BackendError, KBError
 from serving.cli import (
     answers,
+    backups,
     collections,
     configuration,
     documents,
@@ -43,6 +44,7 @@ answers.register(app)
 app.add_typer(documents.app, name="documents")
 app.add_typer(collections.app, name="collections")
 app.add_typer(keys.app, name="keys")
+app.add_typer(backups.app, name="backup")
 evaluation.register(app)
 generations.register(app)
 configuration.register(app)
