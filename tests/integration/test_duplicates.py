@@ -91,7 +91,7 @@ async def seen(services: Services, access: Access | None = None) -> list[list[st
 
 async def original(services: Services) -> Document:
     documents = await services.catalog.documents()
-    (found,) = {d.indexed_as for d in documents if d.title == "Leave"}
+    (found,) = {d.indexed_as for d in documents if d.title == "Leave" and d.text_hash}
     return await services.catalog.document(found)
 
 
