@@ -44,8 +44,8 @@ pytestmark = [
 ]
 
 SEED = os.environ.get("TEST_SEED", "1")
-DOCUMENTS = 120
-CHANGED = 80
+DOCUMENTS = 60
+CHANGED = 50
 """Changes to the folder before each sync."""
 LEASE_S = "2"
 
@@ -293,7 +293,6 @@ async def world(
 async def test_whatever_is_killed_ends_like_an_undisturbed_run(world: World) -> None:
     chance = random.Random(f"moments {SEED}")
     killed: Counter[str] = Counter()
-    went_on: Counter[str] = Counter()
     catalog = world.disturbed.catalog
     world.worker.start()
     duration_s = await first_syncs(world)
@@ -304,7 +303,8 @@ async def test_whatever_is_killed_ends_like_an_undisturbed_run(world: World) -> 
         name, slot = next(victims), f"{number:04}"
         world.folder.change()
         await offered(catalog, slot)
-        await asyncio.sleep(chance.uniform(0, 0.9 * duration_s))
+        after_s = chance.uniform(0, 0.9 * duration_s)
+        await asyncio.sleep(after_s)
         found = await lease(catalog, slot)
         in_time = found is not None and found.finished_at is None
         await asyncio.to_thread(world.victims[name].kill)
@@ -315,13 +315,10 @@ async def test_whatever_is_killed_ends_like_an_undisturbed_run(world: World) -> 
             assert (await finished(catalog, f"{slot} again")).error is None
         await world.agree()
         killed[name] += in_time
-        went_on[name] += in_time and done
+        told = f"{name} killed {after_s:.2f} s after the begin of a sync of {duration_s:.1f} s"
+        print(f"{told}, in time: {in_time}, went on by itself: {done}; all is as undisturbed")  # noqa: T201
     assert killed.total() == KILLS, "the syncs end before anything can be killed"
     assert [found async for found in examine(world.disturbed) if found.problem] == []
-    told = (
-        f"sync of {duration_s:.1f} s, killed {dict(killed)}, went on by themselves {dict(went_on)}"
-    )
-    print(told)  # noqa: T201
 
 
 async def first_syncs(world: World) -> float:
