@@ -124,7 +124,7 @@ async def rollback(collection: str, services: Services) -> tuple[Generation, int
         found = await differences(services.catalog, collection, index)
         await index.delete(sorted(found.orphaned))
         await _switch(previous, services, owner)
-        await read_again(collection, found.to_read, services.catalog)
+        await read_again(collection, found.to_read, services.catalog, found.stale)
     return replace(previous, live=True), len(found.to_read)
 
 
@@ -208,14 +208,23 @@ async def _switch(generation: Generation, services: Services, owner: str) -> Non
     await services.store.alias(alias_of(generation.collection), generation.index_name)
 
 
-async def read_again(collection: str, document_ids: Set[str], catalog: Catalog) -> None:
-    """The next ingest reads these documents, whether their files have changed or not."""
+async def read_again(
+    collection: str, document_ids: Set[str], catalog: Catalog, stale: Set[str] = frozenset()
+) -> None:
+    """The next ingest reads these documents, whether their files have changed or not.
+
+    Only of the stale ones the index holds anything.
+    """
     wanted = await indexed_documents(catalog, collection)
+    again = [wanted[document_id] for document_id in document_ids if document_id in wanted]
     await catalog.save_documents(
         [
-            replace(wanted[document_id], status=DocumentStatus.PENDING)
-            for document_id in document_ids
-            if document_id in wanted
+            replace(
+                document,
+                status=DocumentStatus.PENDING,
+                chunk_count=document.chunk_count if document.id in stale else 0,
+            )
+            for document in again
         ]
     )
 
