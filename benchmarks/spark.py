@@ -35,7 +35,8 @@ from ingestion.indexing import BATCH_CHUNKS, InProcessEngine, Outcome, read
 from ingestion.planning import EngineKind, Plan, SyncRequest, Task, walk
 from ingestion.progress import SyncProgress
 from ingestion.sources import folder_record, open_source
-from kb.settings import IndexSettings, SparkSettings, load_settings
+from kb.logs import configure_logs
+from kb.settings import IndexSettings, LogSettings, SparkSettings, load_settings
 from kb.types import SourceRecord
 from serving.bootstrap import DEFAULT_COLLECTION, Services, open_services
 from serving.sync import request_of, run_sync
@@ -288,6 +289,7 @@ def main() -> None:
     arguments.add_argument("--per-task", type=int, default=SparkSettings().documents_per_task)
     arguments.add_argument("--master")
     given = arguments.parse_args()
+    configure_logs(LogSettings(level="warning"))
     if given.what == "stages":
         master = given.master or SparkSettings().master
         asyncio.run(measure_stages(given.sets, given.url, given.documents, master))
