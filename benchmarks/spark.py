@@ -196,11 +196,10 @@ async def measure_stages(sets: Sequence[Path], url: str, number: int, master: st
         write_documents(sets, folder / "warm-up", WARM_UP)
         async with installation(url, folder, master, number) as services:
             await sync(services, folder_record("warm-up", folder / "warm-up"), EngineKind.SPARK)
+            live = await services.ensure_collection(DEFAULT_COLLECTION)
             record = await services.catalog.ensure_source(
                 folder_record(DEFAULT_COLLECTION, folder / "documents")
             )
-            await services.ensure_collection(DEFAULT_COLLECTION)
-            live = await services.live(DEFAULT_COLLECTION)
             engine = services.engine(live, refresh=False)
             await read((await planned(record))[0], engine.parser)  # starts the process
             with stages["plan"]:
