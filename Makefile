@@ -3,6 +3,7 @@
 # make test     the whole suite, with what it needs
 # make test-vllm   what needs vLLM, which it installs (6 GB) and gives a small model that it trains
 # make check    style, types, import directions and fast tests: under two minutes
+# make rivals   the environment of what `python -m benchmarks.rivals` compares with (6 GB; torch comes with CUDA)
 # make requirements   resolve the dependencies anew and write the hashed files
 
 SHELL := /bin/bash
@@ -10,11 +11,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RIVALS := .rivals
 # The uv that is there, else one of our own, installed by pip.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
 
-.PHONY: up test test-vllm check lint format requirements clean
+.PHONY: rivals up test test-vllm check lint format requirements clean
 
 # INDEX=elasticsearch starts one of our own, whose data stay in the data folder, unless KB_INDEX__URL is set.
 up: $(VENV)/core.installed
@@ -61,6 +63,16 @@ $(VENV)/test.installed: requirements/test.txt $(VENV)/dev.installed
 	$(INSTALL) -r requirements/test.txt
 	@touch $@
 
+rivals: $(RIVALS)/installed
+
+# LlamaIndex again, as copies: nltk refuses data that are hard links to a cache.
+$(RIVALS)/installed: benchmarks/rivals/requirements.txt | $(UV)
+	$(UV) venv --quiet --clear --no-python-downloads --python '>=3.11,<3.14' $(RIVALS)
+	$(UV) pip install --quiet --python $(RIVALS)/bin/python --require-hashes -r $<
+	$(UV) pip install --quiet --python $(RIVALS)/bin/python --require-hashes -r $< \
+		--reinstall-package llama-index-core --link-mode copy
+	@touch $@
+
 $(BIN)/python: | $(UV)
 	$(UV) venv --quiet --no-python-downloads --python '>=3.11,<3.14' $(VENV)
 
@@ -79,6 +91,7 @@ requirements: | $(UV)
 	echo uv | $(COMPILE) - -o requirements/uv.txt
 	$(COMPILE) --override deploy/vllm/cpu-overrides.txt deploy/vllm/cpu.in -o deploy/vllm/cpu.txt
 	$(COMPILE) deploy/vllm/gpu.in -o deploy/vllm/gpu.txt
+	$(COMPILE) benchmarks/rivals/requirements.in -c requirements/test.txt -o benchmarks/rivals/requirements.txt
 
 clean:
-	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(RIVALS) .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -5,7 +5,8 @@ embedded and still earlier ones are written.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -47,15 +48,30 @@ class Outcome:
     chunks: tuple[Chunk, ...] = ()
 
 
-Settle = Callable[[Sequence[Outcome]], Awaitable[None]]
-"""Takes outcomes whose documents are in the index as they say: the catalogue may be written."""
+class Ledger(ABC):
+    """What an engine is answerable to. On an executor nothing is decided: there is no catalogue."""
+
+    async def screen(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Documents that were read, before anything is embedded: some may need no chunks."""
+        return outcomes
+
+    async def before_writing(  # noqa: B027 - an executor has nothing to do here
+        self, outcomes: Sequence[Outcome]
+    ) -> None:
+        """The index is about to hold these documents as the outcomes say, and nothing else of them."""
+
+    @abstractmethod
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Takes outcomes whose documents are in the index as they say: the catalogue may be written."""
 
 
 class Engine(Protocol):
     """Brings planned documents into one generation's index. Nothing of it writes to the catalogue."""
 
-    async def run(self, tasks: AsyncIterator[Task], settle: Settle, progress: SyncProgress) -> None:
+    async def run(self, tasks: AsyncIterator[Task], ledger: Ledger, progress: SyncProgress) -> None:
         """Reads, embeds and writes all tasks; settles every outcome, some at a time, never two at once.
+
+        An engine whose executors embed as they read need not screen.
 
         A document that can't be read is an outcome. Of the progress it counts the chunks only.
         Cancelled, it stops what it has begun. Raises BackendError; what was settled until then stays
@@ -86,7 +102,7 @@ class InProcessEngine:
     parsers: int
     refresh: bool = True
 
-    async def run(self, tasks: AsyncIterator[Task], settle: Settle, progress: SyncProgress) -> None:
+    async def run(self, tasks: AsyncIterator[Task], ledger: Ledger, progress: SyncProgress) -> None:
         """Each stage behind a bounded queue."""
         to_parse: asyncio.Queue[Task | None] = asyncio.Queue(self.parsers)
         parsed = WeighedQueue[Outcome](WAITING_CHUNKS, _weight)
@@ -95,8 +111,8 @@ class InProcessEngine:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(self._feed(tasks, to_parse))
                 stages.create_task(self._parse(to_parse, parsed))
-                stages.create_task(self._embed(parsed, embedded, progress))
-                stages.create_task(self._write(embedded, settle))
+                stages.create_task(self._embed(parsed, embedded, ledger, progress))
+                stages.create_task(self._write(embedded, ledger))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
 
@@ -122,53 +138,62 @@ class InProcessEngine:
         self,
         parsed: WeighedQueue[Outcome],
         embedded: WeighedQueue[Embedded],
+        ledger: Ledger,
         progress: SyncProgress,
     ) -> None:
-        while outcomes := await parsed.take(BATCH_CHUNKS):
+        while read := await parsed.take(BATCH_CHUNKS):
+            outcomes = await ledger.screen(read)
             chunks = [chunk for outcome in outcomes for chunk in outcome.chunks]
-            vectors = await self.vectors(chunks, progress)
+            vectors = await passage_vectors(chunks, self.index, self.embedder, progress)
             for outcome in outcomes:
-                await embedded.put(Embedded(outcome, self.indexable(outcome, vectors)))
+                dimensions = self.embedder.dimensions
+                ready = indexable(outcome.document, outcome.chunks, vectors, dimensions)
+                await embedded.put(Embedded(outcome, ready))
         await embedded.end()
 
-    async def vectors(
-        self, chunks: Sequence[Chunk], progress: SyncProgress
-    ) -> Mapping[str, Vector]:
-        """By text hash: those the index already has, and each missing passage embedded once."""
-        passages = {chunk.text_hash: chunk.passage for chunk in chunks}
-        vectors = dict(await self.index.vectors(list(passages)))
-        missing = [text_hash for text_hash in passages if text_hash not in vectors]
-        missing.sort(key=lambda text_hash: len(passages[text_hash]))
-        progress.reused += len(chunks) - len(missing)
-        for start in range(0, len(missing), EMBED_SLICE):
-            hashes = missing[start : start + EMBED_SLICE]
-            embedded = await self.embedder.passages([passages[name] for name in hashes])
-            vectors.update(zip(hashes, embedded, strict=True))
-            progress.embedded += len(hashes)
-        return vectors
-
-    def indexable(self, outcome: Outcome, vectors: Mapping[str, Vector]) -> IndexedDocument:
-        """A document that failed has no chunks, so that its earlier ones, no longer true, go."""
-        rows = [vectors[chunk.text_hash] for chunk in outcome.chunks]
-        return IndexedDocument(
-            id=outcome.document.id,
-            uri=outcome.document.uri,
-            groups=outcome.document.groups,
-            revision=ids.revision(outcome.document),
-            chunks=outcome.chunks,
-            vectors=np.array(rows, dtype=np.float32).reshape(len(rows), self.embedder.dimensions),
-        )
-
-    async def _write(self, embedded: WeighedQueue[Embedded], settle: Settle) -> None:
+    async def _write(self, embedded: WeighedQueue[Embedded], ledger: Ledger) -> None:
         unindexed = 0
         while batch := await embedded.take(BATCH_CHUNKS):
+            await ledger.before_writing([ready.outcome for ready in batch])
             documents = [ready.indexable for ready in batch]
             refused = await self.index.replace(documents, refresh=self.refresh)
-            await settle([_accepted(ready.outcome, refused) for ready in batch])
+            await ledger.settle([_accepted(ready.outcome, refused) for ready in batch])
             unindexed += sum(len(ready.outcome.chunks) for ready in batch)
             if unindexed >= OPTIMISE_CHUNKS:
                 await self.index.optimise()
                 unindexed = 0
+
+
+async def passage_vectors(
+    chunks: Sequence[Chunk], index: ChunkIndex, embedder: Embedder, progress: SyncProgress
+) -> Mapping[str, Vector]:
+    """By text hash: those the index already has, and each missing passage embedded once."""
+    passages = {chunk.text_hash: chunk.passage for chunk in chunks}
+    vectors = dict(await index.vectors(list(passages)))
+    missing = [text_hash for text_hash in passages if text_hash not in vectors]
+    missing.sort(key=lambda text_hash: len(passages[text_hash]))
+    progress.reused += len(chunks) - len(missing)
+    for start in range(0, len(missing), EMBED_SLICE):
+        hashes = missing[start : start + EMBED_SLICE]
+        embedded = await embedder.passages([passages[name] for name in hashes])
+        vectors.update(zip(hashes, embedded, strict=True))
+        progress.embedded += len(hashes)
+    return vectors
+
+
+def indexable(
+    document: Document, chunks: Sequence[Chunk], vectors: Mapping[str, Vector], dimensions: int
+) -> IndexedDocument:
+    """A document as the index takes it. Without chunks, as where it failed, it is deleted there."""
+    rows = [vectors[chunk.text_hash] for chunk in chunks]
+    return IndexedDocument(
+        id=document.id,
+        uri=document.uri,
+        groups=document.groups,
+        revision=ids.revision(document),
+        chunks=tuple(chunks),
+        vectors=np.array(rows, dtype=np.float32).reshape(len(rows), dimensions),
+    )
 
 
 def _weight(outcome: Outcome) -> int:
@@ -210,6 +235,8 @@ def _indexed(document: Document, prepared: PreparedDocument) -> Document:
         error_message=None,
         warnings=prepared.warnings,
         indexed_at=datetime.now(UTC),
+        text_hash=prepared.text_hash,
+        duplicate_of=None,
     )
 
 
@@ -225,4 +252,6 @@ def _failed(document: Document, category: FailureCategory, message: str) -> Docu
         error_message=message,
         warnings=(),
         indexed_at=None,
+        text_hash="",
+        duplicate_of=None,
     )

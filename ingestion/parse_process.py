@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ingestion.chunking import Chunker, token_counter
 from ingestion.loaders import LoadLimits
+from kb import ids
 from kb.errors import DocumentError, UnreadableDocument
 from kb.types import FailureCategory, ParsedDocument, PreparedDocument
 
@@ -50,7 +51,8 @@ def prepare(
             f"The file could not be read ({type(error).__name__}: {error}).", FailureCategory.BROKEN
         ) from error
     chunks = chunker.chunks(parsed, document_id)
-    return PreparedDocument(parsed.title, parsed.media_type, parsed.warnings, chunks)
+    text_hash = ids.document_text_hash(parsed.text)
+    return PreparedDocument(parsed.title, parsed.media_type, parsed.warnings, chunks, text_hash)
 
 
 class _State:

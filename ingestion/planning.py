@@ -1,7 +1,7 @@
 """What a synchronisation has to do: the source as it is now against the catalogue as it was."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
@@ -66,6 +66,8 @@ class Task:
     file: SourceFile
     document: Document
     is_new: bool
+    is_changed: bool = False
+    """Whether what the index holds of it is no longer true: another content, or other rights."""
 
 
 @dataclass(slots=True)
@@ -81,6 +83,10 @@ class Plan:
     arrived: set[str] = field(default_factory=set)
     """Content that was found at a new path."""
 
+    def note(self, documents: Iterable[Document]) -> None:
+        """Rows that have changed since the plan was made."""
+        self.known |= {d.id: d for d in documents if d.id in self.known}
+
     def gone(self) -> list[Document]:
         if self.request.mode is SyncMode.RETRY:
             return []
@@ -88,10 +94,14 @@ class Plan:
 
 
 async def known_documents(catalog: Catalog, source: Source, scope: str) -> dict[str, Document]:
-    """The catalogue's documents of the source; with a scope, those at or below that path."""
+    """The catalogue's documents of the source; with a scope, those at or below that path.
+
+    Duplicates that lost their original are among them as documents that are still to be read.
+    """
     scope_uri = source.uri(scope) if scope else ""
+    strays = await catalog.strays(source.record.id)
     return {
-        document.id: document
+        document.id: _unread(document) if document.id in strays else document
         async for document in catalog.document_stream(source.record.id)
         if not scope or document.uri == scope_uri or document.uri.startswith(scope_uri + "/")
     }
@@ -116,7 +126,7 @@ async def walk(
             if old is None:
                 plan.arrived.add(document.content_hash)
             if needed:
-                tasks.append(Task(file, document, is_new=old is None))
+                tasks.append(Task(file, document, old is None, _is_changed(old, document)))
             elif old is not None and document != old:
                 touched.append(document)
         progress.unchanged += len(batch) - len(tasks)
@@ -176,6 +186,14 @@ def _compare_file(file: SourceFile, plan: Plan) -> tuple[SourceFile, Document, b
         touched = replace(old, size=file.size, mtime_ns=file.mtime_ns)
         return file, touched, _wants_reading(old, mode)
     return file, new, True
+
+
+def _is_changed(old: Document | None, new: Document) -> bool:
+    return old is not None and ids.revision(old) != ids.revision(new)
+
+
+def _unread(document: Document) -> Document:
+    return replace(document, status=DocumentStatus.PENDING, duplicate_of=None)
 
 
 def _same_file(old: Document, file: SourceFile, source: Source) -> bool:

@@ -12,8 +12,8 @@ class SyncProgress:
 
     `found` grows while the source is walked; `walked` says that it is final. `new`, `changed` and
     `moved` tell of those indexed what they were; `deleted` are those that are gone, moved ones apart.
-    `embedded` counts the chunks that went through the model, `reused` those whose vector was already
-    in the index.
+    `duplicates` are those indexed whose text another document brought to the index. `embedded` counts
+    the chunks that went through the model, `reused` those whose vector was already in the index.
     """
 
     found: int = 0
@@ -26,6 +26,7 @@ class SyncProgress:
     failed: Counter[FailureCategory] = field(default_factory=Counter)
     quarantined: int = 0
     warned: int = 0
+    duplicates: int = 0
     embedded: int = 0
     reused: int = 0
 
@@ -65,6 +66,7 @@ class SyncProgress:
             "failed": self.failed.total(),
             "quarantined": self.quarantined,
             "warned": self.warned,
+            "duplicates": self.duplicates,
             "embedded_chunks": self.embedded,
             "reused_chunks": self.reused,
             **{f"failed_{category}": number for category, number in sorted(self.failed.items())},

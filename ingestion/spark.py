@@ -23,7 +23,7 @@ from typing import Any, Final
 import pyarrow as pa
 import structlog
 
-from ingestion.indexing import Outcome, Settle
+from ingestion.indexing import Ledger, Outcome
 from ingestion.planning import Task
 from ingestion.progress import SyncProgress
 from ingestion.spark_worker import ANSWER, TASK, Place, Recipe, Tally, work
@@ -146,7 +146,7 @@ class SparkEngine:
         self._index = index
         self._documents_per_task = documents_per_task
 
-    async def run(self, tasks: AsyncIterator[Task], settle: Settle, progress: SyncProgress) -> None:
+    async def run(self, tasks: AsyncIterator[Task], ledger: Ledger, progress: SyncProgress) -> None:
         """Without a task nothing is started."""
         first = await anext(tasks, None)
         if first is None:
@@ -163,7 +163,7 @@ class SparkEngine:
             outcomes, tallies = await jobs.collect(batch)
             async with settling:
                 await self._index.refresh()
-                await settle(outcomes)
+                await ledger.settle(outcomes)
             progress.embedded += sum(tally.embedded for tally in tallies)
             progress.reused += sum(tally.reused for tally in tallies)
             free.release()

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from ingestion.indexing import InProcessEngine, Outcome
+from ingestion.indexing import InProcessEngine, Ledger, Outcome
 from ingestion.planning import Task
 from ingestion.progress import SyncProgress
 from kb.errors import KBError
@@ -63,6 +63,16 @@ class Tally:
     error: KBError | None = None
 
 
+class Collected(Ledger):
+    """Outcomes for the driver, without their chunks: those are in the index."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes.extend(replace(outcome, chunks=()) for outcome in outcomes)
+
+
 @dataclass(slots=True)
 class Worker:
     """What a Python worker keeps: its event loop, to which connections are bound, and its parts."""
@@ -90,23 +100,18 @@ def work(
 async def _index(
     recipe: Recipe, place: Place, tasks: Sequence[Task], worker: Worker
 ) -> tuple[list[Outcome], Tally]:
-    """Outcomes without their chunks: those are in the index."""
-    outcomes: list[Outcome] = []
+    collected = Collected()
     progress = SyncProgress()
     tally = Tally()
-
-    async def settle(settled: Sequence[Outcome]) -> None:
-        outcomes.extend(replace(outcome, chunks=()) for outcome in settled)
-
     try:
         engine = await _parts(recipe, place, worker).engine_for(recipe.generation)
         if place.attempt:  # An earlier one may have written what can't be seen yet.
             await engine.index.refresh()
-        await engine.run(_each(tasks), settle, progress)
+        await engine.run(_each(tasks), collected, progress)
     except KBError as error:
         tally.error = error
     tally.embedded, tally.reused = progress.embedded, progress.reused
-    return outcomes, tally
+    return collected.outcomes, tally
 
 
 def _parts(recipe: Recipe, place: Place, worker: Worker) -> EngineParts:

@@ -166,6 +166,13 @@ class SparkFailed(BackendError):
     retryable = False
 
 
+class OriginalGone(BackendError):
+    """A document was to become a duplicate of one that meanwhile has another text, or is gone. The same
+    work done again finds that."""
+
+    code = "original_gone"
+
+
 class ServerOverloaded(BackendError):
     """This server works on as much as it can."""
 

@@ -4,6 +4,7 @@ All are lower-case hex of BLAKE2b; 32 digits (128 bits) for things we may have b
 """
 
 import re
+import unicodedata
 from hashlib import blake2b
 from pathlib import Path
 
@@ -51,6 +52,12 @@ def revision(document: Document) -> str:
 
 def text_hash(passage: str) -> str:
     return _digest("text", passage)
+
+
+def document_text_hash(text: str) -> str:
+    """The same for texts that differ in Unicode form, case and white space only (decision 0015)."""
+    words = unicodedata.normalize("NFKC", text).casefold().split()
+    return _digest("document text", " ".join(words)) if words else ""
 
 
 def chunk_id(document: str, passage_hash: str, occurrence: int) -> str:

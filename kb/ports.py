@@ -25,6 +25,7 @@ from kb.types import (
     IndexQuery,
     IndexSchema,
     Lease,
+    Place,
     PreparedDocument,
     Run,
     RunStatus,
@@ -376,7 +377,8 @@ class Catalog(Protocol):
 
         With the generation that the documents were written to, raises GenerationSwitched when it is
         not live any more or its collection is held. Raises NotFoundError when a source or collection
-        was deleted meanwhile. None is saved then.
+        was deleted meanwhile, OriginalGone for a duplicate whose original is no longer indexed with that
+        text. None is saved then.
         """
         ...
 
@@ -384,6 +386,32 @@ class Catalog(Protocol):
         self, document_ids: Sequence[str], generation: Generation | None = None
     ) -> None:
         """Unknown ids are ignored. Raises GenerationSwitched as `save_documents` does."""
+        ...
+
+    # Duplicates: documents of one collection with the same text. The *original* brought it to the index.
+    async def originals(self, collection: str, text_hashes: Sequence[str]) -> list[Document]:
+        """Documents that are indexed under their own name and have one of these texts."""
+        ...
+
+    async def give_up(self, document_ids: Sequence[str]) -> list[Document]:
+        """Before these lose what the index holds of them: those that are indexed become pending.
+
+        From then on nothing is saved as their duplicate. Gives the duplicates that they have, by id.
+        Twice gives none: then they are `strays`.
+        """
+        ...
+
+    async def strays(self, source_id: str) -> frozenset[str]:
+        """Duplicates of this source that must be read, as their original lost their text."""
+        ...
+
+    async def places(
+        self, document_ids: Sequence[str], access: Access = UNRESTRICTED
+    ) -> Mapping[str, list[Place]]:
+        """For each document the others of its collection with the same text, of those that may be read.
+
+        Those that are in the index under their own name first, then by URI; only so many.
+        """
         ...
 
     # Runs

@@ -47,7 +47,7 @@ class EmbedderSettings(Section):
         0,
         ge=0,
         le=1024,
-        description="passages of one model call; 0 takes the model's own: 2 for e5-onnx, 32 on torch",
+        description="passages of one model call; 0 takes the model's own: 8 for e5-onnx, 32 on torch",
     )
 
 

@@ -109,6 +109,8 @@ class PreparedDocument:
     media_type: str
     warnings: tuple[str, ...]
     chunks: tuple[Chunk, ...]
+    text_hash: str = ""
+    """`kb.ids.document_text_hash` of the parsed text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,10 @@ class IndexCount:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A candidate after fusion. `score` is 0 to 1 and means the same whatever else is indexed."""
+    """A candidate after fusion. `score` is 0 to 1 and means the same whatever else is indexed.
+
+    `also_at` are the URIs of other documents with the same text, of those the reader may read.
+    """
 
     chunk: Chunk
     uri: str
@@ -215,13 +220,15 @@ class Hit:
     score: float
     similarity: float | None
     bm25: float
+    also_at: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
     """The exact span of a document that an answer rests on.
 
-    `number` is the [n] in the answer. `quote` is the span `start:end` of the parsed text.
+    `number` is the [n] in the answer. `quote` is the span `start:end` of the parsed text. `also_at` is
+    the hit's.
     """
 
     number: int
@@ -235,6 +242,7 @@ class Citation:
     start: int
     end: int
     score: float
+    also_at: tuple[str, ...] = ()
 
 
 # --- Documents as the catalogue knows them ----------------------------------------------------
@@ -279,7 +287,11 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One row of the catalogue. Times are UTC and aware; `size` is in bytes."""
+    """One row of the catalogue. Times are UTC and aware; `size` is in bytes.
+
+    `text_hash` is empty until the document was read. A document whose text another one brought to the
+    index, `duplicate_of`, is indexed too, but has no chunks of its own.
+    """
 
     id: str
     collection: str
@@ -298,6 +310,21 @@ class Document:
     error_message: str | None = None
     warnings: tuple[str, ...] = ()
     indexed_at: datetime | None = None
+    text_hash: str = ""
+    duplicate_of: str | None = None
+
+    @property
+    def indexed_as(self) -> str:
+        """Id of the document that the index holds the text under."""
+        return self.duplicate_of or self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a document is."""
+
+    document_id: str
+    uri: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,9 +38,24 @@ class Differences:
 
 
 async def indexed_documents(catalog: Catalog, collection: str) -> dict[str, Document]:
-    """What an index of the collection must hold, by document id."""
-    documents = await catalog.documents(collection=collection, status=DocumentStatus.INDEXED)
-    return {document.id: document for document in documents if document.chunk_count}
+    """What an index of the collection must hold, by document id.
+
+    A pending document is held as it was last read. A duplicate is held as its original, and belongs
+    here only where it has lost that: then it is missing.
+    """
+    documents = [
+        document
+        for status in (DocumentStatus.INDEXED, DocumentStatus.PENDING)
+        for document in await catalog.documents(collection=collection, status=status)
+    ]
+    held = {document.id: document for document in documents if document.chunk_count}
+    lost = {d.id: d for d in documents if d.duplicate_of and not _stands_for(held, d)}
+    return held | lost
+
+
+def _stands_for(held: Mapping[str, Document], duplicate: Document) -> bool:
+    original = held.get(duplicate.indexed_as)
+    return original is not None and original.text_hash == duplicate.text_hash
 
 
 async def differences(catalog: Catalog, collection: str, index: ChunkIndex) -> Differences:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import structlog
 from filelock import AsyncFileLock
 
+from ingestion.backends import Backends
 from ingestion.parsing import start_fork_server
-from ingestion.pipeline import Backends
 from ingestion.planning import EngineKind
 from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
@@ -126,6 +126,7 @@ class Services(Parts):
             catalog=self.catalog,
             generation=live.generation,
             index=live.index,
+            embedder=live.embedder,
             engine=(
                 self.spark().engine(live.generation, live.index)
                 if engine is EngineKind.SPARK

@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Final, get_args
@@ -60,6 +60,14 @@ async def _evaluate(
                 write_passages, question_set, Path(folder) / "passages"
             )
             await ingest_path(Path(folder) / "passages", COLLECTION, services, progress)
+            originals = await _originals(passage_ids, services)
+            question_set = replace(
+                question_set,
+                relevant={
+                    question: frozenset(originals.get(passage, passage) for passage in passages)
+                    for question, passages in question_set.relevant.items()
+                },
+            )
             live = await services.live(COLLECTION)
             searcher = Searcher(services, live.index, live.embedder, passage_ids)
             found = await searcher.find_all(question_set.questions, "questions", step)
@@ -97,6 +105,16 @@ def write_passages(question_set: QuestionSet, folder: Path) -> dict[str, str]:
         path.write_text(f"---\ntitle: {title}\n---\n\n{passage.text}\n", "utf-8")
         passage_ids[path.resolve().as_uri()] = passage.id
     return passage_ids
+
+
+async def _originals(passage_ids: dict[str, str], services: Services) -> dict[str, str]:
+    """For each passage whose text is indexed as another's, that one: it is found in its place."""
+    documents = {d.id: d for d in await services.catalog.documents(collection=COLLECTION)}
+    return {
+        passage_ids[document.uri]: passage_ids[documents[document.duplicate_of].uri]
+        for document in documents.values()
+        if document.duplicate_of
+    }
 
 
 class Searcher:
@@ -153,7 +171,7 @@ async def _ask(question: Question, services: Services) -> Answer:
     live = await services.live(COLLECTION)
     return await answer(
         [Message("user", question.text)],
-        search=bound_search(live, services.settings),
+        search=bound_search(live, services),
         embedder=live.embedder,
         answering=services.answering(),
     )

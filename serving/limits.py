@@ -20,8 +20,8 @@ from limits.errors import StorageError
 from limits.storage import storage_from_string
 
 from kb.errors import ConfigError, TooManyRequests
+from kb.metrics import LIMITED
 from kb.settings import LimitsSettings
-from serving.metrics import LIMITED
 
 if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool

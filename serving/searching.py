@@ -2,14 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 
-from kb.settings import Settings
 from kb.types import UNRESTRICTED, Access, Hit
 from retrieval.search import search
+from serving.bootstrap import Services
 from serving.parts import Live
 
 
 def bound_search(
-    live: Live, settings: Settings, access: Access = UNRESTRICTED, limit: int | None = None
+    live: Live, services: Services, access: Access = UNRESTRICTED, limit: int | None = None
 ) -> Callable[[str], Awaitable[list[Hit]]]:
     """A search of the generation that is live now; it stays the same when another goes live."""
 
@@ -19,9 +19,10 @@ def bound_search(
             collection=live.generation.collection,
             index=live.index,
             embedder=live.embedder,
-            limit=limit or settings.answers.passages,
-            candidates=settings.search.candidates,
+            limit=limit or services.settings.answers.passages,
+            candidates=services.settings.search.candidates,
             access=access,
+            catalog=services.catalog,
         )
 
     return find

@@ -9,7 +9,6 @@ import uvicorn
 
 from kb.errors import ConfigError
 from kb.settings import ServerSettings
-from serving.app.application import create_app
 from serving.bootstrap import Services
 from serving.server_address import is_loopback
 
@@ -20,6 +19,9 @@ async def serve_api(
     services: Services, open_socket: socket.socket, listening: Callable[[str], None]
 ) -> None:
     """Serves on a socket until stopped; calls `listening` with the address once requests are answered."""
+    # FastAPI takes a second to import, and every other command does without.
+    from serving.app.application import create_app
+
     config = uvicorn.Config(
         create_app(services),
         log_config=None,

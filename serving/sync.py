@@ -18,6 +18,7 @@ from kb.errors import (
     IndexUnavailable,
     KBError,
     NotFoundError,
+    OriginalGone,
     SourceBusy,
 )
 from kb.ports import Source
@@ -76,7 +77,11 @@ async def _sync(
 ) -> None:
     patience_s = services.settings.ingest.index_patience_s
     async for attempt in retrying(
-        patience_s, IndexUnavailable, GenerationSwitched, done=lambda: progress.written
+        patience_s,
+        IndexUnavailable,
+        GenerationSwitched,
+        OriginalGone,
+        done=lambda: progress.written,
     ):
         with attempt:
             progress.restart()

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import structlog
 
+from ingestion.duplicates import give_way
 from ingestion.progress import SyncProgress
 from ingestion.sources import SKIPPED_PREFIXES
 from kb import ids
@@ -35,6 +36,10 @@ class UploadQueue:
         self._services = services
         self._waiting: asyncio.Queue[tuple[SourceRecord, str]] = asyncio.Queue()
         self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting.qsize()
 
     async def start(self) -> None:
         for record in await self._services.catalog.sources():
@@ -76,6 +81,7 @@ class UploadQueue:
             status=DocumentStatus.PENDING,
             groups=source.record.groups,
         )
+        await _give_way(document, self._services)
         await self._services.catalog.save_documents([document])
         self._waiting.put_nowait((source.record, name))
         return document
@@ -102,8 +108,16 @@ class UploadQueue:
                 log.exception("upload_not_indexed", collection=record.collection)
 
 
+async def _give_way(document: Document, services: Services) -> None:
+    """Before the row of the file that it replaces is overwritten."""
+    async for attempt in retrying(services.settings.ingest.index_patience_s, GenerationSwitched):
+        with attempt:
+            backends = await services.backends(document.collection)
+            await give_way([document.id], backends, SyncProgress())
+
+
 async def remove_document(document: Document, services: Services) -> Document | None:
-    """Takes a document out of the index.
+    """Takes a document out of the index; a duplicate of it, if there is one, takes its place there.
 
     An uploaded file is deleted for good: gives None. A file of a folder is still there, so its row
     stays as excluded and sync leaves it out until it is retried. Doing it twice is harmless.
@@ -112,17 +126,23 @@ async def remove_document(document: Document, services: Services) -> Document | 
     source = await stored_source(record, services)
     async for attempt in retrying(services.settings.ingest.index_patience_s, GenerationSwitched):
         with attempt:
-            live = await services.live(document.collection)
-            await live.index.delete([document.id])
+            backends = await services.backends(document.collection)
+            await give_way([document.id], backends, SyncProgress())
+            await backends.index.delete([document.id])
             if record.kind is SourceKind.UPLOAD:
                 file = Path(source.record.root) / source.relative_path(document.uri)
                 await asyncio.to_thread(file.unlink, missing_ok=True)
-                await services.catalog.delete_documents([document.id], live.generation)
+                await services.catalog.delete_documents([document.id], backends.generation)
                 return None
             excluded = replace(
-                document, status=DocumentStatus.EXCLUDED, chunk_count=0, indexed_at=None
+                document,
+                status=DocumentStatus.EXCLUDED,
+                chunk_count=0,
+                indexed_at=None,
+                text_hash="",
+                duplicate_of=None,
             )
-            await services.catalog.save_documents([excluded], live.generation)
+            await services.catalog.save_documents([excluded], backends.generation)
             return excluded
     raise AssertionError("retrying ends with a result or an error")
 

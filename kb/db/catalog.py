@@ -17,7 +17,7 @@ from sqlalchemy import (
     update,
 )
 
-from kb.db import tables
+from kb.db import duplicates, tables
 from kb.db.copying import copy_rows
 from kb.db.generations import (
     being_switched,
@@ -44,6 +44,7 @@ from kb.types import (
     DocumentStatus,
     Generation,
     IndexSchema,
+    Place,
     SourceRecord,
 )
 
@@ -285,6 +286,7 @@ class SQLCatalog(SQLRuns):
         async with self._database.write() as connection:
             await check_live(connection, generation)
             await upsert(connection, tables.documents, rows)
+            await duplicates.check_originals(connection, documents)
 
     async def delete_documents(
         self, document_ids: Sequence[str], generation: Generation | None = None
@@ -298,6 +300,46 @@ class SQLCatalog(SQLRuns):
         async with self._database.write() as connection:
             await check_live(connection, generation)
             await connection.execute(statement, rows)
+
+    # --- Duplicates -----------------------------------------------------------------------------
+
+    async def originals(self, collection: str, text_hashes: Sequence[str]) -> list[Document]:
+        if not text_hashes:
+            return []
+        async with self._database.read() as connection:
+            rows = await connection.execute(duplicates.originals(collection, text_hashes))
+            return [Document(**row._mapping) for row in rows]
+
+    async def give_up(self, document_ids: Sequence[str]) -> list[Document]:
+        of_these = tables.documents.c.id.in_(document_ids)
+        indexed = tables.documents.c.status == DocumentStatus.INDEXED
+        given_up = (
+            update(tables.documents)
+            .where(of_these, indexed)
+            .values(status=DocumentStatus.PENDING)
+            .returning(tables.documents.c.id)
+        )
+        async with self._database.write() as connection:
+            ids = (await connection.scalars(given_up)).all()
+            query = select(tables.documents).where(
+                tables.documents.c.duplicate_of.in_(ids), indexed
+            )
+            rows = await connection.execute(query.order_by(tables.documents.c.id))
+            return [Document(**row._mapping) for row in rows]
+
+    async def strays(self, source_id: str) -> frozenset[str]:
+        async with self._database.read() as connection:
+            return frozenset(await connection.scalars(duplicates.strays(source_id)))
+
+    async def places(
+        self, document_ids: Sequence[str], access: Access = UNRESTRICTED
+    ) -> Mapping[str, list[Place]]:
+        found: dict[str, list[Place]] = {}
+        query = duplicates.places(document_ids, self._readable(access))
+        async with self._database.read() as connection:
+            for row in await connection.execute(query):
+                found.setdefault(row.document, []).append(Place(row.id, row.uri))
+        return found
 
 
 # --- Statements, rows and values ----------------------------------------------------------------

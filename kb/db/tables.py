@@ -21,7 +21,7 @@ from sqlalchemy import (
 from kb.db.columns import CleanText, Strings, UtcDateTime, one_of
 from kb.types import DocumentStatus, FailureCategory, RunStatus, SourceKind, Symlinks
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 """The newest migration. A constant, so that opening the catalogue needs no alembic (1 s to import)."""
 
 metadata = MetaData(
@@ -86,6 +86,11 @@ documents = Table(
     Column("error_message", CleanText),
     Column("warnings", Strings, nullable=False),
     Column("indexed_at", UtcDateTime),
+    Column("text_hash", Text, nullable=False),
+    # No foreign key: an original may go before its duplicates are read again (`strays`).
+    Column("duplicate_of", Text),
+    Index(None, "collection", "text_hash"),
+    Index(None, "duplicate_of"),
     # Pages of a source, of a collection, and of a collection's documents in one status.
     Index(None, "source_id", "id"),
     Index(None, "collection", "id"),

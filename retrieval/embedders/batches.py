@@ -1,6 +1,7 @@
 """Texts made ready for a model: such as can be tokenised, grouped by length."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 
 def encodable(text: str) -> str:
@@ -25,3 +26,16 @@ def batches(
         batch.append(index)
     if batch:
         yield batch
+
+
+def unpadded_batches(lengths: Sequence[int], most: int, most_tokens: int) -> Iterator[list[int]]:
+    """Indices of texts, longest first, each once; those of a batch have the same length.
+
+    A batch has at most `most` texts and, unless it is a single text, at most `most_tokens` tokens.
+    """
+    longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    for length, group in groupby(longest_first, key=lambda i: lengths[i]):
+        alike = list(group)
+        size = max(1, min(most, most_tokens // max(1, length)))
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]

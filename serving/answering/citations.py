@@ -38,6 +38,7 @@ def cite(number: int, hit: Hit, span: Span) -> Citation:
         start=chunk.start + start,
         end=chunk.start + end,
         score=hit.score,
+        also_at=hit.also_at,
     )
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from kb import metrics
 from kb.errors import AnswerInterrupted, InvalidQueryError, ModelUnavailable
-from serving import metrics
 from serving.answering.breaker import Breaker
 from serving.answering.deadlines import PROBE_S, within
 from serving.answering.events import Event, Finished, Rung, Task, TextDelta

@@ -16,6 +16,7 @@ from serving.app.errors import install_error_handlers
 from serving.app.guard import SameMachine
 from serving.app.health.router import router as health
 from serving.app.limited import Door, within_limits
+from serving.app.measured import Measured
 from serving.app.metrics.router import router as metrics
 from serving.app.models.router import router as models
 from serving.app.page.router import router as page
@@ -56,6 +57,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(SameMachine, keys_exist=services.catalog.keys.exist)
     server = services.settings.server
     app.add_middleware(Door, most=server.max_requests)
+    app.add_middleware(Measured)
     install_error_handlers(app)
     limited = Depends(within_limits)
     body_limit = server.max_body_kb << 10

@@ -22,6 +22,7 @@ from kb.errors import (
     TooManyRequests,
     UnsupportedFormat,
 )
+from kb.metrics import ERRORS
 from serving.app.hang_up import ClientGone
 
 STATUSES: dict[type[KBError], int] = {
@@ -69,6 +70,7 @@ async def _kb_error(_: Request, error: Exception) -> JSONResponse:
 
 def error_response(error: KBError) -> JSONResponse:
     status = status_of(error)
+    ERRORS.labels(error.code).inc()
     if status >= 500:
         log.error("request_failed", code=error.code, reason=error.message)
     headers = {}

@@ -8,10 +8,10 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kb.errors import ServerOverloaded
+from kb.metrics import IN_FLIGHT, LIMITED
 from serving.app.dependencies import KeyDep
 from serving.app.errors import error_response
 from serving.limits import Allowance, Limits
-from serving.metrics import IN_FLIGHT, LIMITED
 
 LIMITED_PATHS: Final = "/v1/"
 

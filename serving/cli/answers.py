@@ -32,7 +32,7 @@ def ask(
         live = await services.live(collection)
         return await answer(
             [Message("user", question)],
-            search=bound_search(live, services.settings),
+            search=bound_search(live, services),
             embedder=live.embedder,
             answering=services.answering(),
         )
@@ -59,7 +59,7 @@ def ask(
                     " > ".join(c.heading_path),
                     c.page,
                     f"{c.score:.2f}",
-                    c.uri,
+                    "\n".join([c.uri, *c.also_at]),
                 )
                 for c in result.citations
             ],
@@ -79,7 +79,7 @@ def search(
 
     async def action(services: Services) -> list[Hit]:
         live = await services.live(collection)
-        return await bound_search(live, services.settings, limit=limit)(question)
+        return await bound_search(live, services, limit=limit)(question)
 
     hits = run(action)
     if json:

@@ -1,10 +1,11 @@
 """`kb documents ...`."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
 
+from ingestion.duplicates import give_way
 from ingestion.progress import SyncProgress
 from kb.types import Document, DocumentStatus
 from serving.bootstrap import Services
@@ -48,8 +49,12 @@ def list_documents(
     if json:
         print_json(documents)
         return
-    rows = [(d.id, d.collection, d.status, d.chunk_count, d.title, d.uri) for d in documents]
-    print_table("Documents", ["id", "collection", "status", "chunks", "title", "where"], rows)
+    rows = [
+        (d.id, d.collection, d.status, d.chunk_count, d.duplicate_of, d.title, d.uri)
+        for d in documents
+    ]
+    columns = ["id", "collection", "status", "chunks", "duplicate of", "title", "where"]
+    print_table("Documents", columns, rows)
 
 
 @app.command()
@@ -59,17 +64,21 @@ def show(document_id: IdArgument, json: JsonOption = False) -> None:
     Example: [bold]kb documents show 0f3c...[/]
     """
 
-    async def action(services: Services) -> Document:
-        return await services.catalog.document(document_id)
+    async def action(services: Services) -> tuple[Document, list[str]]:
+        document = await services.catalog.document(document_id)
+        places = await services.catalog.places([document_id])
+        return document, [place.uri for place in places.get(document_id, [])]
 
-    document = run(action)
+    document, also_at = run(action)
     if json:
-        print_json(document)
+        print_json({**asdict(document), "also_at": also_at})
         return
     fields = [
         ("id", document.id),
         ("collection", document.collection),
         ("where", document.uri),
+        *(("also at", uri) for uri in also_at),
+        ("duplicate of", document.duplicate_of),
         ("title", document.title),
         ("media type", document.media_type),
         ("bytes", document.size),
@@ -115,6 +124,7 @@ def retry(document_id: IdArgument, json: JsonOption = False) -> None:
 
     async def action(services: Services) -> Document:
         document = await services.catalog.document(document_id)
+        await give_way([document.id], await services.backends(document.collection), progress)
         pending = replace(document, status=DocumentStatus.PENDING, attempts=0)
         await services.catalog.save_documents([pending])
         with shown(progress, quiet=json):

@@ -59,6 +59,7 @@ def report(progress: SyncProgress, failures: list[Document], as_json: bool) -> N
     rows: list[tuple[str, int]] = [
         ("indexed", progress.indexed),
         ("  of them with warnings", progress.warned),
+        ("  of them duplicates", progress.duplicates),
         ("unchanged", progress.unchanged),
         ("deleted", progress.deleted),
         *((f"failed: {category}", number) for category, number in progress.failed.most_common()),

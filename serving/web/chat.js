@@ -45,6 +45,7 @@ function showSources(turn, citations) {
     link.target = "_blank";
     link.rel = "opener"; // Our own page: the new tab inherits this one's key.
     if (citation.page) item.append(`, ${citation.page}`);
+    for (const uri of citation.also_at) add(item, "div", "place", uri);
   }
 }
 

@@ -98,6 +98,16 @@ async def test_a_vector_does_not_depend_on_the_rest_of_its_batch(embedder: Embed
     assert cosines(alone, beside_others[2:3])[0] > NEAR
 
 
+async def test_a_vector_does_not_depend_on_neighbours_of_the_same_length(
+    embedder: Embedder,
+) -> None:
+    """Only those may share a model call where nothing is padded."""
+    animals = [CAT.replace("cat", animal) for animal in ("cat", "dog", "cat", "pig", "dog")]
+    assert len(set(embedder.count_tokens(animals))) == 1
+    alone = np.concatenate([await embedder.passages([text]) for text in animals])
+    assert cosines(alone, await embedder.passages(animals)).min() > NEAR
+
+
 async def test_the_same_text_gives_the_same_vector_again(embedder: Embedder) -> None:
     np.testing.assert_array_equal(
         await embedder.passages([CAT, DOCKER]), await embedder.passages([CAT, DOCKER])

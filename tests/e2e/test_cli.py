@@ -85,11 +85,13 @@ def test_reindex_roll_back_and_mend(run_kb: RunKB, docs: Path) -> None:
 
 
 def test_evaluation_prints_every_side(run_kb: RunKB, tmp_path: Path) -> None:
+    """One passage is there twice: whichever of the two is indexed is as good as the other."""
     folder = tmp_path / "set"
     folder.mkdir()
     (folder / "corpus.jsonl").write_text(
         '{"id": "p1", "title": "Tea", "text": "Green tea steeps for two minutes."}\n'
-        '{"id": "p2", "title": "茶", "text": "红茶冲泡四分钟。"}\n',
+        '{"id": "p2", "title": "茶", "text": "红茶冲泡四分钟。"}\n'
+        '{"id": "p3", "title": "茶", "text": "红茶冲泡四分钟。"}\n',
         "utf-8",
     )
     (folder / "queries.jsonl").write_text(
@@ -99,10 +101,10 @@ def test_evaluation_prints_every_side(run_kb: RunKB, tmp_path: Path) -> None:
         "utf-8",
     )
     (folder / "qrels.tsv").write_text(
-        "query-id\tcorpus-id\tscore\nq1\tp1\t1\nq2\tp2\t1\nq3\tp1\t0\n"
+        "query-id\tcorpus-id\tscore\nq1\tp1\t1\nq2\tp3\t1\nq3\tp1\t0\n"
     )
     result = printed_json(run_kb("eval", folder, "--json"))
-    assert (result["passages"], result["questions"]) == (2, 2)
+    assert (result["passages"], result["questions"]) == (3, 2)
     for side in ("lexical", "dense", "hybrid"):
         assert result[side]["hit@1"] == 1.0
     assert result["answers"]["contains_answer"] == 1.0

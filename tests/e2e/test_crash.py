@@ -1,20 +1,17 @@
 """kill -9 of `kb ingest` at random moments: the next run ends where an undisturbed one would."""
 
-import asyncio
 import os
 import random
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 
-from kb.settings import Settings
-from serving.bootstrap import DEFAULT_COLLECTION, open_services
 from tests.e2e.kb_process import KB, START_TIMEOUT_S, data_folder, environment
+from tests.e2e.states import indexed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -25,7 +22,7 @@ ORPHAN_GRACE_S = 15
 
 
 def write_documents(folder: Path) -> None:
-    """Every tenth document is the same as the one before it, so that vectors are shared."""
+    """Every tenth document is the same as the one before it, so that texts are shared."""
     folder.mkdir()
     for number in range(DOCUMENTS):
         topic = number - (number % 10 == 9)
@@ -35,26 +32,6 @@ def write_documents(folder: Path) -> None:
         (folder / f"{number:03}.md").write_text(
             f"# 报告 {topic}\n\n{sentences}\n\n第{topic}项的说明。\n", "utf-8"
         )
-
-
-def indexed(data_dir: Path) -> Mapping[str, frozenset[str]]:
-    """Chunk ids by document, once catalogue and index are known to agree."""
-
-    async def read() -> Mapping[str, frozenset[str]]:
-        async with open_services(Settings(data_dir=data_dir)) as services:
-            index = await services.index(DEFAULT_COLLECTION)
-            contents = await index.contents()
-            chunk_ids = {name: content.chunk_ids for name, content in contents.items()}
-            assert all(len(content.revisions) == 1 for content in contents.values())
-            documents = await services.catalog.documents(collection=DEFAULT_COLLECTION)
-            count = await index.count()
-            assert {d.id: d.chunk_count for d in documents} == {
-                k: len(v) for k, v in chunk_ids.items()
-            }
-            assert count.chunks == sum(map(len, chunk_ids.values()))
-            return chunk_ids
-
-    return asyncio.run(read())
 
 
 def start_ingest(documents: Path, data_dir: Path) -> subprocess.Popen[bytes]:

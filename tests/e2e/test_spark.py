@@ -18,6 +18,7 @@ from ingestion.spark import write_code
 from kb.settings import Settings
 from kb.types import Chunk, Document, DocumentStatus, RunStatus, Vector
 from serving.bootstrap import DEFAULT_COLLECTION, Services, open_services
+from serving.health import examine
 from serving.spark import PACKAGES
 from tests.conftest import own_indexes
 from tests.e2e.kb_process import KB, START_TIMEOUT_S, data_folder, environment
@@ -125,14 +126,14 @@ def check_same(found: Content, expected: Content) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Documents of two languages, some alike, and three that can't be read."""
+    """Documents of two languages, and three that can't be read."""
     folder = tmp_path_factory.mktemp("documents")
     for number in range(DOCUMENTS):
-        topic = number - (number % 10 == 9)
         sentences = " ".join(
-            f"Item {topic} of batch {topic % 7} weighs {topic * part} grams." for part in range(12)
+            f"Item {number} of batch {number % 7} weighs {number * part} grams."
+            for part in range(12)
         )
-        text = f"# 报告 {topic}\n\n{sentences}\n\n第{topic}项的说明。\n"
+        text = f"# 报告 {number}\n\n{sentences}\n\n第{number}项的说明。\n"
         (folder / f"{number:03}.md").write_text(text, "utf-8")
     (folder / "031-broken.pdf").write_bytes(b"%PDF-1.7\nnothing of a PDF follows")
     (folder / "032-empty.md").write_text(" \n")
@@ -333,3 +334,36 @@ def test_what_changed_is_brought_up_to_date_alike(
     counts = spark.sync(KB_SPARK__MASTER=LOCAL)
     assert [counts[name] for name in names] == [0, 2, 1, 1, 0, 2]
     check_same(spark.content(), alone.content())
+
+
+def test_of_equal_documents_one_is_indexed(install: Install, tmp_path: Path) -> None:
+    """Executors embed all of them, in whatever order; the driver keeps one."""
+    texts, copies = 10, 3
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for number in range(texts * copies):
+        text = f"Rule {number % texts} is what everybody keeps.\n"
+        (folder / f"{number:02}.md").write_text(text, "utf-8")
+    spark = install(folder)
+
+    async def state(services: Services) -> tuple[list[str], int, set[str]]:
+        found = [finding.problem async for finding in examine(services) if finding.problem]
+        index = await services.index(DEFAULT_COLLECTION)
+        contents = await index.contents()
+        held = {chunk.text for name in contents for chunk in await index.chunks(name)}
+        return found, len(contents), held
+
+    settings = {"KB_SPARK__MASTER": LOCAL, "KB_SPARK__DOCUMENTS_PER_TASK": "4"}
+    counts = spark.sync(**settings)
+    assert (counts["indexed"], counts["duplicates"]) == (texts * copies, texts * (copies - 1))
+    found, documents, held = spark.look(state)
+    assert (found, documents, len(held)) == ([], texts, texts)
+    assert spark.sync(**settings)["unchanged"] == texts * copies
+
+    async def originals(services: Services) -> list[str]:
+        return [d.uri for d in await services.catalog.documents() if d.duplicate_of is None]
+
+    for uri in spark.look(originals):
+        Path(uri.removeprefix("file://")).unlink()
+    assert spark.sync(KB_INGEST__MAX_DELETE_SHARE="1", **settings)["deleted"] == texts
+    assert spark.look(state) == ([], texts, held)

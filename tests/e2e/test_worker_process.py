@@ -14,7 +14,8 @@ import pytest
 
 from kb.db.catalog import SQLCatalog
 from tests.e2e.kb_process import KB, START_TIMEOUT_S, RunKB, environment, printed_json
-from tests.e2e.test_crash import DOCUMENTS, finish, indexed, kill_after, write_documents
+from tests.e2e.states import indexed
+from tests.e2e.test_crash import DOCUMENTS, finish, kill_after, write_documents
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

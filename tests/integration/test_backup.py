@@ -57,7 +57,7 @@ async def make(services: Services, folder: Path) -> Path:
 
 
 async def answers(services: Services) -> list[list[tuple[str, float]]]:
-    search = bound_search(await services.live("default"), services.settings, Access())
+    search = bound_search(await services.live("default"), services, Access())
     return [[(hit.chunk.id, round(hit.score, 5)) for hit in await search(each)] for each in ASKED]
 
 

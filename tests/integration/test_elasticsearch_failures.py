@@ -124,7 +124,7 @@ async def test_a_reindex_of_a_killed_server_is_gone_on_with(
         assert generation.number == before.generation.number + 1, "the one begun, not another"
         assert again.copied <= 600 - progress.copied, "what was acknowledged is kept"
         await _check_nothing_differs(services, 600)
-        assert await bound_search(await services.live("default"), services.settings)("item 7")
+        assert await bound_search(await services.live("default"), services)("item 7")
 
 
 @pytest.mark.elasticsearch
@@ -142,7 +142,7 @@ async def test_a_missing_alias_is_found_and_mended(
         (found,) = [finding async for finding in examine(services) if finding.problem]
         assert "the alias is missing" in (found.problem or "")
         assert "kb doctor --repair" in (found.problem or "")
-        assert await bound_search(await services.live("default"), services.settings)("item 1")
+        assert await bound_search(await services.live("default"), services)("item 1")
         await repair("default", services, SyncProgress())
         assert (await compare("default", services)).alias_right
 

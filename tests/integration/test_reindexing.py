@@ -115,7 +115,7 @@ async def test_another_embedder_without_a_failed_search_or_a_lost_write(
         nonlocal searches
         while not ended.is_set():
             live = await services.live("default")
-            hits = await bound_search(live, services.settings)("item7 version1")
+            hits = await bound_search(live, services)("item7 version1")
             assert hits
             assert hits[0].chunk.text.startswith("item7 ")
             searches += 1

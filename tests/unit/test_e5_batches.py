@@ -2,7 +2,7 @@
 
 import random
 
-from retrieval.embedders.batches import batches
+from retrieval.embedders.batches import batches, unpadded_batches
 
 
 def test_every_text_is_in_one_batch_within_both_bounds() -> None:
@@ -33,3 +33,14 @@ def test_no_texts_no_batches() -> None:
 
 def test_without_a_bound_on_tokens_only_the_number_counts() -> None:
     assert list(batches([5, 9, 7], most=2)) == [[1, 2], [0]]
+
+
+def test_unpadded_batches_hold_texts_of_one_length_within_both_bounds() -> None:
+    lengths = [random.Random(seed).randint(1, 60) for seed in range(500)] + [700, 700, 0]
+    made = list(unpadded_batches(lengths, most=8, most_tokens=128))
+    assert sorted(index for batch in made for index in batch) == list(range(len(lengths)))
+    for batch in made:
+        assert len({lengths[index] for index in batch}) == 1
+        assert len(batch) <= 8
+        assert len(batch) == 1 or len(batch) * lengths[batch[0]] <= 128
+    assert max(map(len, made)) > 1

@@ -12,6 +12,7 @@ import structlog
 
 from kb.errors import KBError
 from kb.generation import Message
+from kb.metrics import ERRORS
 from kb.ports import Embedder
 from serving.answering.events import Answer, Event, Finished, ReasoningDelta, TextDelta
 from serving.app.chat.protocol import annotations, evidence
@@ -70,6 +71,7 @@ class Completion:
                     for body in self._chunks(event, with_usage):
                         yield _sent(body)
         except KBError as error:
+            ERRORS.labels(error.code).inc()
             log.error("answer_failed", code=error.code, reason=error.message)
             yield _sent(error_body(error.message, status_of(error), error.code))
             return

@@ -106,6 +106,7 @@ def citation_body(citation: Citation, base_url: str) -> dict[str, Any]:
         "document_id": citation.document_id,
         "chunk_id": citation.chunk_id,
         "uri": citation.uri,
+        "also_at": list(citation.also_at),
         "url": citation_url(citation, base_url),
         "title": citation.title,
         "heading_path": list(citation.heading_path),

@@ -27,7 +27,7 @@ async def complete(
     live = await services.live(collection)
     events = answer_events(
         messages,
-        search=bound_search(live, services.settings, access),
+        search=bound_search(live, services, access),
         embedder=live.embedder,
         answering=services.answering(),
         sampling=sampling,

@@ -13,7 +13,10 @@ class DocumentError(BaseModel):
 
 
 class DocumentBody(BaseModel):
-    """A document; `error` says why it failed and what to do, `warnings` what was left out of it."""
+    """A document; `error` says why it failed and what to do, `warnings` what was left out of it.
+
+    The text of a `duplicate_of` another document is indexed once, as that one's.
+    """
 
     id: str
     object: str = "document"
@@ -27,6 +30,7 @@ class DocumentBody(BaseModel):
     error: DocumentError | None
     warnings: list[str]
     groups: list[str]
+    duplicate_of: str | None
     indexed_at: datetime | None
 
 
@@ -83,6 +87,7 @@ def document_body(document: Document) -> DocumentBody:
         error=document_error(document),
         warnings=list(document.warnings),
         groups=list(document.groups),
+        duplicate_of=document.duplicate_of,
         indexed_at=document.indexed_at,
     )
 

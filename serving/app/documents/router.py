@@ -103,7 +103,7 @@ async def get_chunks(document_id: str, services: ServicesDep, access: AccessDep)
                 end=chunk.end,
                 text=chunk.text,
             )
-            for chunk in await index.chunks(document_id)
+            for chunk in await index.chunks(document.indexed_as)
         ]
     )
 

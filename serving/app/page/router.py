@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from kb.errors import InvalidKey
-from kb.types import Chunk, Document, Scope
+from kb.types import Chunk, Document, Place, Scope
 from serving.app.dependencies import Needs, ServicesDep, access_of, key_of
 
 SECURITY_HEADERS = {
@@ -38,11 +38,13 @@ async def document_page(document_id: str, request: Request, services: ServicesDe
         return _page((WEB / "locked.html").read_text("utf-8"), 401)
     Needs(Scope.QUERY)(key)
     document = await services.catalog.document(document_id, access_of(key))
+    places = await services.catalog.places([document_id], access_of(key))
     index = await services.index(document.collection)
-    return _page(render_document(document, await index.chunks(document_id)))
+    chunks = await index.chunks(document.indexed_as)
+    return _page(render_document(document, places.get(document_id, []), chunks))
 
 
-def render_document(document: Document, chunks: list[Chunk]) -> str:
+def render_document(document: Document, also_at: list[Place], chunks: list[Chunk]) -> str:
     """Document text is data: everything is escaped."""
     passages = "\n".join(
         f'<section id="{escape(chunk.id)}"><h2>{escape(" › ".join(chunk.heading_path))}</h2>'
@@ -52,7 +54,7 @@ def render_document(document: Document, chunks: list[Chunk]) -> str:
     template = (WEB / "document.html").read_text("utf-8")
     return (
         template.replace("{{title}}", escape(document.title))
-        .replace("{{uri}}", escape(document.uri))
+        .replace("{{uris}}", escape("\n".join([document.uri, *(place.uri for place in also_at)])))
         .replace("{{passages}}", passages)
     )
 

@@ -15,11 +15,15 @@ class SearchRequest(BaseModel):
 
 
 class SearchHit(BaseModel):
-    """A passage. `score` is 0 to 1 and absolute; `similarity` (cosine) and `bm25` are its sides."""
+    """A passage. `score` is 0 to 1 and absolute; `similarity` (cosine) and `bm25` are its sides.
+
+    `also_at`: other documents with the same text, of those this key may read.
+    """
 
     document_id: str
     chunk_id: str
     uri: str
+    also_at: list[str]
     title: str
     heading_path: list[str]
     page: int | None
@@ -44,6 +48,7 @@ def search_hit(hit: Hit) -> SearchHit:
         document_id=chunk.document_id,
         chunk_id=chunk.id,
         uri=hit.uri,
+        also_at=list(hit.also_at),
         title=chunk.title,
         heading_path=list(chunk.heading_path),
         page=chunk.page,

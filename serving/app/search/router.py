@@ -19,7 +19,7 @@ async def search(
         raise InvalidQueryError(f"limit: at most {most} hits can be asked for.")
     await check_collection(request.collection, services, access)
     live = await services.live(request.collection)
-    find = bound_search(live, services.settings, access, request.limit)
+    find = bound_search(live, services, access, request.limit)
     hits = await find(request.query)
     return SearchResponse(
         collection=request.collection, query=request.query, data=[search_hit(hit) for hit in hits]
