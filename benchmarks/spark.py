@@ -31,7 +31,14 @@ from typing import Any, Self
 import psutil
 
 from benchmarks.sync import write_documents
-from ingestion.indexing import BATCH_CHUNKS, InProcessEngine, Outcome, read
+from ingestion.indexing import (
+    BATCH_CHUNKS,
+    InProcessEngine,
+    Outcome,
+    indexable,
+    passage_vectors,
+    read,
+)
 from ingestion.planning import EngineKind, Plan, SyncRequest, Task, walk
 from ingestion.progress import SyncProgress
 from ingestion.sources import folder_record, open_source
@@ -230,11 +237,11 @@ async def embed_and_index(
         batch = outcomes[start : start + BATCH_CHUNKS]
         with stages["embed"]:
             chunks = [chunk for outcome in batch for chunk in outcome.chunks]
-            vectors = await engine.vectors(chunks, SyncProgress())
+            vectors = await passage_vectors(chunks, engine.index, engine.embedder, SyncProgress())
         with stages["index"]:
-            await engine.index.replace(
-                [engine.indexable(outcome, vectors) for outcome in batch], refresh=False
-            )
+            dimensions = engine.embedder.dimensions
+            documents = [indexable(o.document, o.chunks, vectors, dimensions) for o in batch]
+            await engine.index.replace(documents, refresh=False)
     with stages["index"]:
         await engine.index.refresh()
 
