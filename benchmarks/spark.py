@@ -31,11 +31,19 @@ from typing import Any, Self
 import psutil
 
 from benchmarks.sync import write_documents
-from ingestion.indexing import BATCH_CHUNKS, InProcessEngine, Outcome, read
+from ingestion.indexing import (
+    BATCH_CHUNKS,
+    InProcessEngine,
+    Outcome,
+    indexable,
+    passage_vectors,
+    read,
+)
 from ingestion.planning import EngineKind, Plan, SyncRequest, Task, walk
 from ingestion.progress import SyncProgress
 from ingestion.sources import folder_record, open_source
-from kb.settings import IndexSettings, SparkSettings, load_settings
+from kb.logs import configure_logs
+from kb.settings import IndexSettings, LogSettings, SparkSettings, load_settings
 from kb.types import SourceRecord
 from serving.bootstrap import DEFAULT_COLLECTION, Services, open_services
 from serving.sync import request_of, run_sync
@@ -195,11 +203,10 @@ async def measure_stages(sets: Sequence[Path], url: str, number: int, master: st
         write_documents(sets, folder / "warm-up", WARM_UP)
         async with installation(url, folder, master, number) as services:
             await sync(services, folder_record("warm-up", folder / "warm-up"), EngineKind.SPARK)
+            live = await services.ensure_collection(DEFAULT_COLLECTION)
             record = await services.catalog.ensure_source(
                 folder_record(DEFAULT_COLLECTION, folder / "documents")
             )
-            await services.ensure_collection(DEFAULT_COLLECTION)
-            live = await services.live(DEFAULT_COLLECTION)
             engine = services.engine(live, refresh=False)
             await read((await planned(record))[0], engine.parser)  # starts the process
             with stages["plan"]:
@@ -230,11 +237,11 @@ async def embed_and_index(
         batch = outcomes[start : start + BATCH_CHUNKS]
         with stages["embed"]:
             chunks = [chunk for outcome in batch for chunk in outcome.chunks]
-            vectors = await engine.vectors(chunks, SyncProgress())
+            vectors = await passage_vectors(chunks, engine.index, engine.embedder, SyncProgress())
         with stages["index"]:
-            await engine.index.replace(
-                [engine.indexable(outcome, vectors) for outcome in batch], refresh=False
-            )
+            dimensions = engine.embedder.dimensions
+            documents = [indexable(o.document, o.chunks, vectors, dimensions) for o in batch]
+            await engine.index.replace(documents, refresh=False)
     with stages["index"]:
         await engine.index.refresh()
 
@@ -288,6 +295,7 @@ def main() -> None:
     arguments.add_argument("--per-task", type=int, default=SparkSettings().documents_per_task)
     arguments.add_argument("--master")
     given = arguments.parse_args()
+    configure_logs(LogSettings(level="warning"))
     if given.what == "stages":
         master = given.master or SparkSettings().master
         asyncio.run(measure_stages(given.sets, given.url, given.documents, master))
