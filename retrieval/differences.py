@@ -49,13 +49,15 @@ async def indexed_documents(catalog: Catalog, collection: str) -> dict[str, Docu
         for document in await catalog.documents(collection=collection, status=status)
     ]
     held = {document.id: document for document in documents if document.chunk_count}
-    lost = {d.id: d for d in documents if d.duplicate_of and not _stands_for(held, d)}
-    return held | lost
+    return held | {document.id: document for document in documents if _is_lost(document, held)}
 
 
-def _stands_for(held: Mapping[str, Document], duplicate: Document) -> bool:
-    original = held.get(duplicate.indexed_as)
-    return original is not None and original.text_hash == duplicate.text_hash
+def _is_lost(document: Document, held: Mapping[str, Document]) -> bool:
+    """Whether it is a duplicate, not to be read again anyway, that nothing in the index stands for."""
+    if document.duplicate_of is None or document.status is DocumentStatus.PENDING:
+        return False
+    original = held.get(document.duplicate_of)
+    return original is None or original.text_hash != document.text_hash
 
 
 async def differences(catalog: Catalog, collection: str, index: ChunkIndex) -> Differences:

@@ -213,10 +213,13 @@ async def read_again(
 ) -> None:
     """The next ingest reads these documents, whether their files have changed or not.
 
-    Only of the stale ones the index holds anything.
+    Only of the stale ones the index holds anything; what it lost it lost for their duplicates too.
     """
     wanted = await indexed_documents(catalog, collection)
+    lost = document_ids - stale
+    indexed = await catalog.documents(collection=collection, status=DocumentStatus.INDEXED)
     again = [wanted[document_id] for document_id in document_ids if document_id in wanted]
+    again += [document for document in indexed if document.duplicate_of in lost]
     await catalog.save_documents(
         [
             replace(

@@ -195,6 +195,18 @@ async def test_reindexing_and_going_back_keep_copies(services: Services, docs: P
     assert await seen(services) == left
 
 
+async def test_what_a_reindex_finds_lost_is_read_again_with_its_duplicates(
+    services: Services, docs: Path
+) -> None:
+    await add_source(folder_record("default", docs), services)
+    await sync(services)
+    await (await services.index("default")).delete([(await original(services)).id])
+    await reindex("default", services, CopyProgress())
+    assert await seen(services) == []
+    await sync(services)
+    assert await seen(services) == [["a.md", "b.md", "c.md"]]
+
+
 async def test_repair_brings_back_what_the_index_lost(services: Services, docs: Path) -> None:
     await add_source(folder_record("default", docs), services)
     await sync(services)
