@@ -2,8 +2,8 @@
 
     python -m benchmarks.sync SET... [--documents N]
 
-Each SET is a question set, of which the passages are taken: one a document, and again under another title
-when they run out. Then one document in a hundred gets another last sentence, one in two hundred is deleted
+Each SET is a question set, of which the passages are taken: one a document, and again with a number behind
+the title and the text when they run out. Then one document in a hundred gets another last sentence, one in two hundred is deleted
 and one in two hundred is moved to another folder. At the end `kb doctor` must find nothing, and what was
 deleted must not be found by either side of the search.
 """
@@ -61,7 +61,7 @@ def write_documents(sets: Sequence[Path], root: Path, number: int) -> list[Path]
         again = f" ({n // len(passages) + 1})" if n >= len(passages) else ""
         path = root / f"{n % FOLDERS:02}" / f"{n:05}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"# {passage.title or 'Untitled'}{again}\n\n{passage.text}\n", "utf-8")
+        path.write_text(f"# {passage.title or 'Untitled'}{again}\n\n{passage.text}{again}\n", "utf-8")
         written.append(path)
     return written
 

@@ -15,7 +15,7 @@ from kb.settings import EmbedderSettings, IndexSettings, Settings
 from kb.types import Vectors
 from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.generations import CopyProgress
-from serving import bootstrap
+from serving import parts
 from serving.bootstrap import Services, open_services
 from serving.health import Finding, examine
 from serving.reindexing import estimate, prune, reindex, rollback
@@ -245,7 +245,7 @@ async def test_an_older_cut_is_searched_and_copied(
     folder.write(1)
     await ingest_path(folder.root, "default", services, SyncProgress())
     before = (await services.live("default")).generation
-    monkeypatch.setattr(bootstrap, "CHUNKER_VERSION", CHUNKER_VERSION + 1)
+    monkeypatch.setattr(parts, "CHUNKER_VERSION", CHUNKER_VERSION + 1)
     folder.write(2)
     await ingest_path(folder.root, "default", services, SyncProgress())
     generation = await reindex("default", services, CopyProgress())
