@@ -290,7 +290,7 @@ def test_a_killed_driver_is_gone_on_from(
     assert not alive, f"still running after the driver was killed: {alive}"
 
     known = len(spark.look(lambda services: services.catalog.documents()))
-    counts = spark.sync(**cluster)
+    counts = spark.sync(KB_SPARK__MASTER=LOCAL)
     assert 0 < counts["unchanged"] == known
     assert counts["unchanged"] + counts["indexed"] + counts["failed"] == DOCUMENTS + 3
     check_same(spark.content(), expected)
@@ -312,7 +312,7 @@ def test_a_cancelled_run_ends_and_the_next_goes_on(
     assert spark.look(cancelled) is RunStatus.CANCELLED
     known = len(spark.look(lambda services: services.catalog.documents()))
     assert 0 < known < DOCUMENTS + 3
-    assert spark.sync(KB_SPARK__MASTER=LOCAL)["unchanged"] == known
+    assert spark.sync()["unchanged"] == known, "in process, where Spark ended"
     check_same(spark.content(), expected)
 
 
