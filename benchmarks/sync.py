@@ -61,7 +61,9 @@ def write_documents(sets: Sequence[Path], root: Path, number: int) -> list[Path]
         again = f" ({n // len(passages) + 1})" if n >= len(passages) else ""
         path = root / f"{n % FOLDERS:02}" / f"{n:05}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"# {passage.title or 'Untitled'}{again}\n\n{passage.text}{again}\n", "utf-8")
+        path.write_text(
+            f"# {passage.title or 'Untitled'}{again}\n\n{passage.text}{again}\n", "utf-8"
+        )
         written.append(path)
     return written
 
