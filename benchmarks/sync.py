@@ -3,9 +3,9 @@
     python -m benchmarks.sync SET... [--documents N]
 
 Each SET is a question set, of which the passages are taken: one a document, and again with a number behind
-the title and the text when they run out. Then one document in a hundred gets another last sentence, one in two hundred is deleted
-and one in two hundred is moved to another folder. At the end `kb doctor` must find nothing, and what was
-deleted must not be found by either side of the search.
+the title and the text when they run out. Then one document in a hundred gets another last sentence, one in
+two hundred is deleted and one in two hundred is moved to another folder. At the end `kb doctor` must find
+nothing, and what was deleted must not be found by either side of the search.
 """
 
 import argparse
