@@ -114,7 +114,7 @@ class InProcessEngine:
                 stages.create_task(self._embed(parsed, embedded, ledger, progress))
                 stages.create_task(self._write(embedded, ledger))
         except ExceptionGroup as group:
-            raise group.exceptions[0] from group
+            raise _cause(group) from group
 
     async def _feed(self, tasks: AsyncIterator[Task], to_parse: asyncio.Queue[Task | None]) -> None:
         async for task in tasks:
@@ -194,6 +194,13 @@ def indexable(
         chunks=tuple(chunks),
         vectors=np.array(rows, dtype=np.float32).reshape(len(rows), dimensions),
     )
+
+
+def _cause(error: Exception) -> Exception:
+    """The first of what failed: stages, and the lanes within one, each come as a group."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _weight(outcome: Outcome) -> int:

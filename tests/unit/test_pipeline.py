@@ -9,7 +9,14 @@ import pytest
 
 from ingestion.parsing import InlineParser
 from ingestion.planning import DeleteGuard, SyncMode
-from kb.errors import ConfigError, DeletionRefused, IndexUnavailable, ModelUnavailable, ParseTimeout
+from kb.errors import (
+    BackendError,
+    ConfigError,
+    DeletionRefused,
+    IndexUnavailable,
+    ModelUnavailable,
+    ParseTimeout,
+)
 from kb.types import DocumentStatus, FailureCategory, IndexedDocument, PreparedDocument
 from tests.world import World
 
@@ -162,6 +169,20 @@ class Slow(InlineParser):
         if path.name == "a.md":
             raise ParseTimeout("It took too long.")
         return await super().prepare(path, document_id)
+
+
+class Broken(InlineParser):
+    """Not a document's fault: its processes can't be started."""
+
+    async def prepare(self, path: Path, document_id: str) -> PreparedDocument:
+        raise BackendError("no process can be started")
+
+
+async def test_what_breaks_while_parsing_is_raised_as_what_it_is(world: World) -> None:
+    world.write("a.md", "Alpha text.")
+    world.parser.__class__ = Broken
+    with pytest.raises(BackendError, match="no process"):
+        await world.sync()
 
 
 async def test_three_failures_quarantine_until_the_file_changes(world: World) -> None:
