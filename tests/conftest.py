@@ -41,7 +41,7 @@ def postgresql_server() -> Iterator[str]:
         subprocess.run(
             [SCRIPTS / "postgresql" / "stop", cluster], check=False, stderr=subprocess.DEVNULL
         )
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # A server may still be tidying up.
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def throw_away_elasticsearch() -> Iterator[tuple[str, Path]]:
         yield start_elasticsearch(data), data
     finally:
         subprocess.run([SCRIPTS / "elasticsearch" / "stop", data], check=False)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # A server may still be tidying up.
 
 
 def start_elasticsearch(folder: Path) -> str:
