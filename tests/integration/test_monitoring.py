@@ -43,6 +43,7 @@ def test_only_what_is_exported_is_asked_for(file: str) -> None:
     assert asked <= exported()
 
 
+@pytest.mark.slow
 def test_every_panel_of_the_dashboard_is_a_query_promtool_can_read(tmp_path: Path) -> None:
     panels = json.loads((DEPLOY / "grafana" / "kb.json").read_text("utf-8"))["panels"]
     targets = [target for panel in panels for target in panel["targets"]]
