@@ -102,10 +102,11 @@ def test_hanging_up_ends_vllms_work(
         assert hold.hung_up.wait(SOON_S)
     assert_idle(alive)
 
-    with relay.holding(words=4) as hold, pytest.raises(httpx.ReadTimeout):
-        httpx.post(url, json=body, timeout=5, trust_env=False)
-    assert hold.reached.is_set(), "it was vLLM's answer that the client did not wait for"
-    assert hold.hung_up.wait(SOON_S)
+    with relay.holding(words=4) as hold:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(url, json=body, timeout=5, trust_env=False)
+        assert hold.reached.is_set(), "it was vLLM's answer that the client did not wait for"
+        assert hold.hung_up.wait(SOON_S)
     assert_idle(alive)
 
 
