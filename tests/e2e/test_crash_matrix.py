@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 import pytest
@@ -31,10 +30,11 @@ from serving.bootstrap import DEFAULT_COLLECTION, Services, open_services
 from serving.health import examine
 from serving.sources import add_source
 from serving.sync import request_of, sync_all
-from tests.conftest import SCRIPTS, start_elasticsearch, throw_away_elasticsearch
+from tests.conftest import throw_away_elasticsearch
 from tests.e2e.kb_process import KB, START_TIMEOUT_S, data_folder, environment
 from tests.e2e.states import state_of
 from tests.e2e.test_crash import KILLS, ORPHAN_GRACE_S
+from tests.e2e.victims import Elasticsearch, PostgreSQL, Victim
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,11 +48,6 @@ DOCUMENTS = 60
 CHANGED = 50
 """Changes to the folder before each sync."""
 LEASE_S = "2"
-
-
-class Victim(Protocol):
-    def kill(self) -> None: ...
-    def start(self) -> None: ...
 
 
 class Folder:
@@ -101,47 +96,6 @@ class Folder:
             for part in range(3)
         )
         path.write_text(f"# 报告 {number}\n\n{parts}\n", "utf-8")
-
-
-@dataclass
-class PostgreSQL:
-    cluster: Path
-    url: str = ""
-
-    def start(self) -> None:
-        """At the same port again; the killed server's own processes may take a moment to go."""
-        port = self.url.rpartition(":")[2].partition("/")[0]
-        command = [str(SCRIPTS / "postgresql" / "start"), str(self.cluster)]
-        command += [port] if port else []
-        for _ in range(20):
-            started = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-            if started.returncode == 0:
-                self.url = started.stdout.strip()
-                return
-            time.sleep(0.5)
-        raise AssertionError("PostgreSQL does not start again")
-
-    def kill(self) -> None:
-        pid = (self.cluster / "data" / "postmaster.pid").read_text().split()[0]
-        server = psutil.Process(int(pid))
-        server.kill()
-        psutil.wait_procs([server], 10)
-
-    def stop(self) -> None:
-        subprocess.run([SCRIPTS / "postgresql" / "stop", self.cluster], check=False)
-
-
-@dataclass
-class Elasticsearch:
-    data: Path
-
-    def kill(self) -> None:
-        server = psutil.Process(int((self.data / "pid").read_text()))
-        server.kill()
-        psutil.wait_procs([server], 10)
-
-    def start(self) -> None:
-        start_elasticsearch(self.data)
 
 
 @dataclass
