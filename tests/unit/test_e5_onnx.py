@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -138,13 +137,11 @@ async def test_the_event_loop_keeps_running(embedder: E5OnnxEmbedder) -> None:
 
 
 async def test_a_question_does_not_wait_for_all_passages(embedder: E5OnnxEmbedder) -> None:
-    started = time.monotonic()
-    passages = asyncio.create_task(embedder.passages(PASSAGES * 40))
+    passages = asyncio.create_task(embedder.passages(PASSAGES * 80))
     await asyncio.sleep(0.05)
     await embedder.queries(["how to install Docker?"])
-    question = time.monotonic() - started
+    assert not passages.done()
     await passages
-    assert question < (time.monotonic() - started) / 2
 
 
 async def test_the_file_and_the_fingerprint_are_the_same_when_built_again(

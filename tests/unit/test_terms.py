@@ -1,5 +1,4 @@
 import random
-import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
@@ -95,15 +94,6 @@ def test_threads_do_not_disturb_each_other() -> None:
     alone = [terms(word) for word in words]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(terms, [w + " " for w in words])) == alone
-
-
-def test_a_chunk_takes_about_a_millisecond() -> None:
-    chunk = "The quick brown proxy-rewrite plugin of LlamaIndex 2.0 serves 网关 in cities. " * 25
-    terms(chunk)
-    started = time.perf_counter()
-    for _ in range(20):
-        terms(chunk)
-    assert (time.perf_counter() - started) / 20 < 0.010  # 1 ms measured; the machine may be busy
 
 
 @pytest.mark.parametrize(
