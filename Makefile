@@ -89,6 +89,12 @@ requirements: | $(UV)
 	$(COMPILE) pyproject.toml --extra spark --extra torch --group build --group dev --group torch-test \
 		-c requirements/dev.txt -o requirements/test.txt
 	echo uv | $(COMPILE) - -o requirements/uv.txt
+	$(COMPILE) pyproject.toml --extra redis --extra otel -c requirements/test.txt -o deploy/docker/server.txt
+	$(COMPILE) pyproject.toml --extra redis --extra otel --extra torch -c requirements/test.txt -o deploy/docker/gpu.txt
+	$(COMPILE) pyproject.toml --extra redis --extra otel --extra spark -c requirements/test.txt -o deploy/docker/spark.txt
+	echo setuptools | $(COMPILE) - --group build -c requirements/core.txt -o deploy/docker/build.txt
+	$(COMPILE) deploy/checks/tools.in -o deploy/checks/tools.txt
+	$(COMPILE) deploy/checks/go.in -o deploy/checks/go.txt
 	$(COMPILE) --override deploy/vllm/cpu-overrides.txt deploy/vllm/cpu.in -o deploy/vllm/cpu.txt
 	$(COMPILE) deploy/vllm/gpu.in -o deploy/vllm/gpu.txt
 	$(COMPILE) benchmarks/rivals/requirements.in -c requirements/test.txt -o benchmarks/rivals/requirements.txt

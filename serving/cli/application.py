@@ -16,6 +16,7 @@ from serving.cli import (
     health,
     ingestion,
     keys,
+    migrating,
     runs,
     server,
     sources,
@@ -48,6 +49,7 @@ app.add_typer(backups.app, name="backup")
 evaluation.register(app)
 generations.register(app)
 configuration.register(app)
+migrating.register(app)
 health.register(app)
 
 
