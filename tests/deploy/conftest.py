@@ -32,3 +32,13 @@ def tool(tools: Path) -> Tool:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of models with the embedding model in it, built once (10 s)."""
+    from retrieval.embedders.e5_model import ensure_model
+
+    folder = tmp_path_factory.mktemp("models")
+    ensure_model(folder / "multilingual-e5-small")
+    return folder
