@@ -95,6 +95,7 @@ requirements: | $(UV)
 	echo setuptools | $(COMPILE) - --group build -c requirements/core.txt -o deploy/docker/build.txt
 	$(COMPILE) deploy/checks/tools.in -o deploy/checks/tools.txt
 	$(COMPILE) deploy/checks/go.in -o deploy/checks/go.txt
+	$(COMPILE) deploy/open-inference/server.in -o deploy/open-inference/server.txt
 	$(COMPILE) --override deploy/vllm/cpu-overrides.txt deploy/vllm/cpu.in -o deploy/vllm/cpu.txt
 	$(COMPILE) deploy/vllm/gpu.in -o deploy/vllm/gpu.txt
 	$(COMPILE) benchmarks/rivals/requirements.in -c requirements/test.txt -o benchmarks/rivals/requirements.txt

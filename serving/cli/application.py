@@ -17,6 +17,7 @@ from serving.cli import (
     ingestion,
     keys,
     migrating,
+    models,
     runs,
     server,
     sources,
@@ -50,6 +51,7 @@ evaluation.register(app)
 generations.register(app)
 configuration.register(app)
 migrating.register(app)
+app.add_typer(models.app, name="model")
 health.register(app)
 
 

@@ -91,7 +91,7 @@ def test_timers_fire_every_night(timer: str, at: str) -> None:
 @pytest.fixture
 def bucket(tools: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     """rclone's variables for a bucket on an S3 server with keys, which is rclone's own."""
-    (tmp_path / "s3" / "kb").mkdir(parents=True)
+    (tmp_path / "s3" / "kb-backups").mkdir(parents=True)
     key, secret = secrets.token_hex(8), secrets.token_hex(16)
     server = subprocess.Popen(
         [
@@ -129,12 +129,12 @@ def test_backups_are_copied_to_s3_kept_for_so_long_and_come_back_whole(
 ) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "vpn.md").write_text("# VPN\n\nThe gateway is vpn.example.org.")
-    there, here = tmp_path / "s3" / "kb", tmp_path / "backups"
+    there, here = tmp_path / "s3" / "kb-backups", tmp_path / "backups"
     env = environment(data_folder(tmp_path / "data", models), **bucket) | {
         "PATH": f"{tools}:{os.environ['PATH']}",
         "KB": str(KB),
         "FOLDER": str(here),
-        "REMOTE": "offsite:kb",
+        "REMOTE": "offsite:kb-backups",
         "KEEP": "1",
         "KEEP_REMOTE": "2",
     }
@@ -157,7 +157,7 @@ def test_backups_are_copied_to_s3_kept_for_so_long_and_come_back_whole(
 
     # The other machine's drill: fetch, then restore into an empty data folder.
     fetched = tmp_path / "fetched"
-    copied = run(tools / "rclone", "copy", f"offsite:kb/{names[1]}", fetched)
+    copied = run(tools / "rclone", "copy", f"offsite:kb-backups/{names[1]}", fetched)
     assert copied.returncode == 0, copied.stderr
     new = {"KB_DATA_DIR": str(data_folder(tmp_path / "new", models))}
     assert run(KB, "backup", "restore", fetched, **new).returncode == 0
