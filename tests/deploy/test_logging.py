@@ -5,7 +5,6 @@ import logging
 import re
 import subprocess
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ STREAM = "logs-kb-default"
 
 
 @pytest.fixture
-def lines(capfd: pytest.CaptureFixture[str]) -> Iterator[list[dict[str, Any]]]:
+def lines(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     """Lines as our processes write them: a plain one, a warning, and an error with its traceback."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
