@@ -36,13 +36,13 @@ optimization {{ graph {{ level: -1 }} }}
 """
 
 
-def export(models: Path, folder: Path, instances: int, queue_delay_us: int = 2000) -> Path:
+def export(built: Path, folder: Path, instances: int, queue_delay_us: int = 2000) -> Path:
     """Writes the model's folder below `folder`, a model repository; gives that folder.
 
-    `models` is where ours is built, first where it is not there yet (10 s). Twice replaces the first.
+    `built` is where ours lies, or is built where it is not there yet (10 s). Twice replaces the first.
     Raises ModelUnavailable, OSError.
     """
-    files = ensure_model(models / MODEL_NAME)
+    files = ensure_model(built)
     target = folder / MODEL_NAME
     (target / "1").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(files.model, target / "1" / "model.onnx")

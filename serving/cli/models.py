@@ -8,6 +8,7 @@ import typer
 
 from kb.errors import ConfigError
 from kb.settings import load_settings
+from retrieval.embedders.model_repository import MODEL_NAME
 from retrieval.embedders.model_repository import export as write_repository
 from serving.cli.output import JsonOption, print_json
 
@@ -34,9 +35,9 @@ def export(
 
     Example: [bold]kb model export /srv/models[/]
     """
-    models = load_settings().data_dir / "models"
+    built = load_settings().data_dir / "models" / MODEL_NAME
     try:
-        place = write_repository(models, folder, instances or os.cpu_count() or 1, queue_delay_us)
+        place = write_repository(built, folder, instances or os.cpu_count() or 1, queue_delay_us)
     except OSError as error:
         raise ConfigError(f"{folder} can't be written to: {error.strerror}.") from error
     if json:

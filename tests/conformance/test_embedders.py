@@ -37,10 +37,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def served_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def served_model(
+    model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
     """A server of the Open Inference Protocol, and the folder of the model it serves."""
     folder = tmp_path_factory.mktemp("inference")
-    model = model_repository.export(folder / "models", folder / "repository", instances=2)
+    model = model_repository.export(model_folder, folder / "repository", instances=2)
     with inference_server(model.parent, folder / "server") as url:
         yield url, model
 
@@ -58,7 +60,7 @@ async def _sentence_transformers(folder: Path) -> Embedder:
         "neutral-hashing",
         pytest.param("e5-onnx", marks=pytest.mark.slow),
         pytest.param("neutral-e5-onnx", marks=pytest.mark.slow),
-        pytest.param("open-inference", marks=pytest.mark.slow),
+        pytest.param("open-inference", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
         pytest.param("sentence-transformers", marks=[pytest.mark.slow, pytest.mark.torch]),
     ]
 )

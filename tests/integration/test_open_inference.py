@@ -199,12 +199,13 @@ async def test_settings_that_are_missing_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_the_same_vectors_as_in_process_and_back_after_the_server_was_gone(
     tmp_path: Path, opened: list[OpenInferenceEmbedder]
 ) -> None:
     texts = ["The cat sleeps on the mat.", "安装知识库", "gateway " * 600, ""] * 5
-    model = model_repository.export(tmp_path / "models", tmp_path / "repository", instances=2)
-    local = await E5OnnxEmbedder.open(tmp_path / "models" / model.name, threads=2, batch_size=0)
+    model = model_repository.export(tmp_path / "e5", tmp_path / "repository", instances=2)
+    local = await E5OnnxEmbedder.open(tmp_path / "e5", threads=2, batch_size=0)
     with inference_server(model.parent, tmp_path / "server") as url:
         remote = await OpenInferenceEmbedder.open(url, model.name, model / "tokenizer.json")
         opened.append(remote)
