@@ -3,6 +3,7 @@
 # make test     the whole suite, with what it needs
 # make test-vllm   what needs vLLM, which it installs (6 GB) and gives a small model that it trains
 # make check    style, types, import directions and fast tests: under two minutes
+# make scan     known holes in the packages of the server and its images (asks PyPI)
 # make rivals   the environment of what `python -m benchmarks.rivals` compares with (6 GB; torch comes with CUDA)
 # make requirements   resolve the dependencies anew and write the hashed files
 
@@ -16,7 +17,7 @@ RIVALS := .rivals
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
 
-.PHONY: rivals up test test-vllm check lint format requirements clean
+.PHONY: rivals up test test-vllm check lint format scan requirements clean
 
 # INDEX=elasticsearch starts one of our own, whose data stay in the data folder, unless KB_INDEX__URL is set.
 up: $(VENV)/core.installed
@@ -49,6 +50,17 @@ lint: $(VENV)/dev.installed
 format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+SCAN := .scan
+scan: $(SCAN)/installed
+	for list in requirements/core.txt deploy/docker/{server,gpu,spark}.txt; do \
+		$(SCAN)/bin/pip-audit --disable-pip --require-hashes --requirement "$$list"; \
+	done
+
+$(SCAN)/installed: deploy/ci/scan.txt | $(UV)
+	$(UV) venv --quiet --clear --no-python-downloads --python '>=3.11,<3.14' $(SCAN)
+	$(UV) pip install --quiet --python $(SCAN)/bin/python --require-hashes -r $<
+	@touch $@
 
 $(VENV)/core.installed: requirements/core.txt pyproject.toml | $(BIN)/python
 	$(INSTALL) -r requirements/core.txt
@@ -89,9 +101,17 @@ requirements: | $(UV)
 	$(COMPILE) pyproject.toml --extra spark --extra torch --group build --group dev --group torch-test \
 		-c requirements/dev.txt -o requirements/test.txt
 	echo uv | $(COMPILE) - -o requirements/uv.txt
+	$(COMPILE) pyproject.toml --extra redis --extra otel -c requirements/test.txt -o deploy/docker/server.txt
+	$(COMPILE) pyproject.toml --extra redis --extra otel --extra torch -c requirements/test.txt -o deploy/docker/gpu.txt
+	$(COMPILE) pyproject.toml --extra redis --extra otel --extra spark -c requirements/test.txt -o deploy/docker/spark.txt
+	echo setuptools | $(COMPILE) - --group build -c requirements/core.txt -o deploy/docker/build.txt
+	$(COMPILE) deploy/checks/tools.in -o deploy/checks/tools.txt
+	$(COMPILE) deploy/checks/go.in -o deploy/checks/go.txt
+	$(COMPILE) deploy/ci/scan.in -o deploy/ci/scan.txt
+	$(COMPILE) deploy/open-inference/server.in -o deploy/open-inference/server.txt
 	$(COMPILE) --override deploy/vllm/cpu-overrides.txt deploy/vllm/cpu.in -o deploy/vllm/cpu.txt
 	$(COMPILE) deploy/vllm/gpu.in -o deploy/vllm/gpu.txt
 	$(COMPILE) benchmarks/rivals/requirements.in -c requirements/test.txt -o benchmarks/rivals/requirements.txt
 
 clean:
-	rm -rf $(VENV) $(RIVALS) .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(RIVALS) $(SCAN) .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

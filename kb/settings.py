@@ -28,11 +28,25 @@ class Section(BaseModel):
 
 
 class EmbedderSettings(Section):
-    kind: Literal["e5-onnx", "sentence-transformers"] = Field(
+    kind: Literal["e5-onnx", "sentence-transformers", "open-inference"] = Field(
         "e5-onnx",
-        description="e5-onnx works offline out of the box; sentence-transformers needs the extra [torch]",
+        description="e5-onnx works offline out of the box; sentence-transformers needs the extra [torch]; "
+        "open-inference asks Triton or another server of that protocol at embedder.url",
     )
-    model: str = Field("", description="folder or name of a sentence-transformers model")
+    model: str = Field(
+        "",
+        description="folder or name of a sentence-transformers model; with open-inference its name there",
+    )
+    url: SecretStr = Field(
+        SecretStr(""), description="open-inference: the server's address, such as http://host:8000"
+    )
+    tokenizer: Path | None = Field(
+        None,
+        description="open-inference: the model's tokenizer.json, as `kb model export` wrote it",
+    )
+    timeout_s: float = Field(
+        30.0, gt=0, description="open-inference: seconds after which a request to the server fails"
+    )
     device: str = Field("", description="torch device, such as cuda or cpu; empty chooses")
     query_prefix: str | None = Field(
         None, description="put before questions; empty takes the model's own"
@@ -47,7 +61,7 @@ class EmbedderSettings(Section):
         0,
         ge=0,
         le=1024,
-        description="passages of one model call; 0 takes the model's own: 8 for e5-onnx, 32 on torch",
+        description="passages of one model call; 0 takes the kind's own: 8, 32 on torch, 16 with open-inference",
     )
 
 

