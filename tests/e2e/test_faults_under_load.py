@@ -84,7 +84,11 @@ def large(
 
     made = run("keys", "create", "test", "--scope", "admin", "--json")
     server = start_server(["serve"], data, folder, **settings)
-    victims = {"postgresql": postgresql, "elasticsearch": elasticsearch, "redis": redis}
+    victims: dict[str, Victim] = {
+        "postgresql": postgresql,
+        "elasticsearch": elasticsearch,
+        "redis": redis,
+    }
     yield Large(server, printed_json(made)["key"], victims, run)
     stop_server(server)
 
