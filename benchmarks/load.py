@@ -3,20 +3,22 @@
     python -m benchmarks.load ../shared/data/{squad_v1_dev,cmrc2018_dev} [--chunks 200000] [--kept FOLDER] \\
         [--endpoints search chat] [--rates 50] [--seconds 300] [--cached] [--url ELASTICSEARCH]
 
-`kb serve` is one process, this client another, on one machine. Chunks are the sets' passages, beyond
-those repeated with changes (`benchmarks.grown_corpus`); questions are the sets' own, each once until all
-were asked, and sent with `Cache-Control: no-store`. With --cached there is a second row for each rate:
-without that header, over and over the same 500 questions. Arrivals are random (Poisson), open loop: a
-latency counts from when the request was to be sent.
+`kb serve` is one process (its log is in FOLDER), this client another, on one machine. Chunks are the
+sets' passages, beyond those repeated with changes (`benchmarks.grown_corpus`); questions are the sets'
+own, each once until all were asked, and sent with `Cache-Control: no-store`. With --cached there is a
+second row for each rate: without that header, over and over the same 500 questions. Arrivals are random
+(Poisson), open loop: a latency counts from when the request was to be sent.
 
 A rate is *held* if P99 is below 500 ms and fewer than 0.1% fail. The *knee* is the last of steps of 15%
 that is held. *Most* is what 8 clients get who ask again when they have their answer. The *limit* is the
-same without HTTP: the bare embedder and the bare index called for one question after another, 8 at a
-time, in one process; *share* is most / limit. CPU is in cores.
+same without HTTP and without our own code: the bare embedder and the bare index called for one question
+after another, 8 at a time, in one process; for a chat the embedder is also given as many sentences as an
+extractive answer compares, from real answers. *Share* is most / limit. CPU is in cores.
 """
 
 import argparse
 import asyncio
+import itertools
 import os
 import random
 import re
@@ -44,8 +46,11 @@ from kb import ids
 from kb.settings import IndexSettings, Settings
 from kb.types import Document, DocumentStatus, IndexedDocument, IndexQuery
 from retrieval.terms import question_terms
+from serving.answering.extractive import candidates, quotables
 from serving.bootstrap import DEFAULT_COLLECTION, Services, open_embedder, open_services
+from serving.parts import Live
 from serving.question_sets import load_question_set
+from serving.searching import bound_search
 
 BATCH = 1000
 SET_QUESTIONS = 100
@@ -56,6 +61,7 @@ STEP = 1.15
 MOST_STEPS = 12
 CLIENTS = 8
 POPULAR = 500
+SAMPLE = 50
 
 COLUMNS = ("offered/s", "held/s", "P50 ms", "P99 ms", "errors", "server CPU", "client CPU")
 console = Console(width=130)
@@ -123,11 +129,14 @@ def all_questions(folders: list[Path]) -> list[str]:
 @contextmanager
 def serving(settings: Settings, options: argparse.Namespace) -> Iterator["Server"]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KB_")}
-    own = {"KB_DATA_DIR": str(settings.data_dir), "KB_SERVER__PORT": "0", "KB_LOG__LEVEL": "error"}
+    own = {"KB_DATA_DIR": str(settings.data_dir), "KB_SERVER__PORT": "0"}
     if options.url:
         own |= {"KB_INDEX__URL": options.url, "KB_INDEX__PREFIX": settings.index.prefix}
     command = [Path(sys.executable).with_name("kb"), "serve"]
-    process = subprocess.Popen(command, env=inherited | own, stdout=subprocess.PIPE, text=True)
+    with settings.data_dir.with_suffix(".log").open("w") as log:
+        process = subprocess.Popen(
+            command, env=inherited | own, stdout=subprocess.PIPE, stderr=log, text=True
+        )
     try:
         yield Server(_endpoint(process), psutil.Process(process.pid))
     finally:
@@ -221,23 +230,40 @@ class Run:
         console.print(time.strftime("%H:%M:%S"), name, told, dict(outcome.errors) or "")
 
 
-async def limit(services: Services, questions: Iterator[str], seconds: float) -> float:
+async def limit(
+    services: Services, endpoint: str, questions: Iterator[str], seconds: float
+) -> float:
     """Questions a second that the bare embedder and the bare index do, in one process without HTTP."""
     live = await services.live(DEFAULT_COLLECTION)
-    candidates = services.settings.search.candidates
+    compared = await _compared(live, services, questions) if endpoint == "chat" else iter(())
+    wanted = services.settings.search.candidates
     done = 0
 
     async def ask() -> None:
         nonlocal done
         question = next(questions)
         (vector,) = await live.embedder.queries([question])
-        await live.index.search(IndexQuery(vector, tuple(question_terms(question)), candidates))
+        await live.index.search(IndexQuery(vector, tuple(question_terms(question)), wanted))
+        if sentences := next(compared, None):
+            await live.embedder.queries(sentences)
         done += 1
 
     await closed_loop(ask, CLIENTS, 1)  # Everything is opened and warm.
     done = 0
     wall_s = await closed_loop(ask, CLIENTS, seconds)
     return done / wall_s
+
+
+async def _compared(
+    live: Live, services: Services, questions: Iterator[str]
+) -> Iterator[list[str]]:
+    """What the embedder is given for extractive answers, over and over those of a few questions."""
+    find = bound_search(live, services)
+    texts = []
+    for question in itertools.islice(questions, SAMPLE):
+        found = candidates(question, quotables(await find(question)))
+        texts.append([question, *(candidate.quotable.in_context for candidate in found)])
+    return itertools.cycle(texts)
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -264,12 +290,16 @@ async def main(options: argparse.Namespace) -> None:
             most[endpoint] = await run.most(endpoint, options.step_seconds)
             knees[endpoint] = await run.knee(endpoint, 0.6 * most[endpoint], options.step_seconds)
     async with open_services(settings) as services:
-        bare = await limit(services, questions, options.step_seconds)
+        bare = {
+            endpoint: await limit(services, endpoint, questions, options.step_seconds)
+            for endpoint in options.endpoints
+        }
     console.print(run.table)
     for endpoint in options.endpoints:
         console.print(
             f"{endpoint}: knee {knees[endpoint]:.1f}/s, most {most[endpoint]:.1f}/s; the machine's limit"
-            f" {bare:.1f}/s (bare embedder and index), our share {most[endpoint] / bare:.0%}"
+            f" {bare[endpoint]:.1f}/s (bare embedder and index), our share"
+            f" {most[endpoint] / bare[endpoint]:.0%}"
         )
 
 
