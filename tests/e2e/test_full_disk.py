@@ -157,3 +157,20 @@ def test_an_ingest_begins_only_with_some_space_in_reserve(run_kb: RunKB, tmp_pat
     refused = run_kb("ingest", tmp_path / "one.md", KB_INGEST__MIN_FREE_MB="1000")
     assert refused.returncode == 1
     assert "ingest.min_free_mb asks for 1000" in " ".join(refused.stderr.split())
+
+
+def test_a_backup_onto_a_full_disk_leaves_nothing_behind(
+    disk: SmallDisk, run_kb: RunKB, tmp_path: Path
+) -> None:
+    (tmp_path / "one.md").write_text("Text.")
+    printed_json(run_kb("ingest", tmp_path / "one.md", "--json", **NO_RESERVE))
+    disk.fill(100 * KIB)
+    backups = disk.folder / "backups"
+    refused = run_kb("backup", "create", "--folder", backups)
+    assert refused.returncode == 1, refused.stderr
+    assert "Free space" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert list(backups.iterdir()) == []
+    disk.free()
+    (made,) = printed_json(run_kb("backup", "create", "--folder", backups, "--json"))
+    assert run_kb("backup", "verify", backups / made["name"]).returncode == 0
