@@ -1,7 +1,7 @@
 """A backup made while others write, restored on an empty machine: the same answers, word for word.
 
-TEST_QUESTION_SET names a folder in the layout of BEIR instead of the made-up facts, TEST_QUESTIONS how
-many of its questions are asked.
+TEST_QUESTION_SETS names folders in the layout of BEIR (with commas) instead of the made-up facts,
+TEST_QUESTIONS how many of their questions are asked.
 """
 
 import asyncio
@@ -40,11 +40,13 @@ Given = tuple[str, tuple[Citation, ...]]
 def documents(tmp_path: Path) -> tuple[Path, list[str]]:
     """A folder and questions about what is in it."""
     folder = tmp_path / "documents"
-    if given := os.environ.get("TEST_QUESTION_SET"):
-        question_set = load_question_set(Path(given), Path(given), QUESTIONS)
-        write_passages(question_set, folder)
-        return folder, [question.text for question in question_set.questions]
     folder.mkdir()
+    if given := os.environ.get("TEST_QUESTION_SETS"):
+        places = [Path(place) for place in given.split(",")]
+        sets = [load_question_set(place, place, QUESTIONS // len(places)) for place in places]
+        for one in sets:
+            write_passages(one, folder / one.name)
+        return folder, [question.text for one in sets for question in one.questions]
     chance = random.Random(5)
     facts = [
         f
