@@ -218,7 +218,7 @@ class Run:
 
     def _row(self, name: str, outcome: Outcome) -> None:
         cells = [
-            f"{outcome.offered:.1f}",
+            "-" if outcome.offered is None else f"{outcome.offered:.1f}",
             f"{outcome.held:.1f}",
             f"{outcome.percentile(50):.0f}",
             f"{outcome.percentile(99):.0f}",

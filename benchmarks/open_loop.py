@@ -24,7 +24,7 @@ NO_ANSWER = "no answer"
 class Outcome:
     """`latencies` are milliseconds, of good answers only; `wall_s` ends with the last answer."""
 
-    offered: float
+    offered: float | None
     wall_s: float = 0.0
     latencies: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
@@ -80,7 +80,7 @@ class Client:
 
     async def closed_loop(self, clients: int, seconds: float) -> Outcome:
         """Each of the clients asks again when it has its answer: what the server gives at most."""
-        outcome = Outcome(float("nan"))
+        outcome = Outcome(None)
         outcome.wall_s = await closed_loop(
             lambda: self._ask(time.perf_counter(), outcome), clients, seconds
         )
