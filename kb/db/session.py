@@ -18,7 +18,7 @@ LOCK_TIMEOUT_S = 30.0
 """How long one write waits for another. The longest of ours, 2,000 documents, holds it well under 1 s."""
 CONNECT_TIMEOUT_S = 10.0
 POSTGRESQL_DISK_FULL = "53100"
-NO_ROOM = 64 << 10
+NO_ROOM = 1 << 20
 """Bytes free on a disk below which SQLite's unclear errors are put down to that."""
 
 DRIVERS = {

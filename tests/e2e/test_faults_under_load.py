@@ -66,6 +66,7 @@ def large(
     settings = {
         "KB_CATALOG__URL": postgresql.url,
         "KB_INDEX__URL": elasticsearch.url,
+        "KB_INDEX__SEARCH_TIMEOUT_S": "40",  # Only what was killed may fail, however slow the machine.
         "KB_LIMITS__REDIS_URL": redis.url,
         "KB_LIMITS__REQUESTS_PER_MINUTE": "1000000",
         "KB_LIMITS__CONCURRENT_REQUESTS": "100",

@@ -33,8 +33,8 @@ class SmallDisk:
         return self.folder / "ballast"
 
     def fill(self, leave: int) -> None:
-        """All but `leave` bytes."""
-        with self._ballast.open("wb") as file:
+        """All but `leave` bytes; what was filled before stays filled."""
+        with self._ballast.open("ab") as file:
             size = shutil.disk_usage(self.folder).free - leave
             while size > 0:
                 size -= file.write(bytes(min(size, 4 * KIB)))
@@ -128,6 +128,7 @@ def test_full_and_free_again(
         found = late.post("/v1/search", json={"query": "What does line 7 of item 2 weigh?"})
         assert found.status_code == 200, found.text
         assert found.json()["data"]
+        disk.fill(0)
         documents = tmp_path / "documents"
         documents.mkdir()
         for number in range(REPORTS):
