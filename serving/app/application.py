@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from serving.app.chat.router import router as chat
 from serving.app.dependencies import TO_ADMINISTER, TO_QUERY
+from serving.app.described import ALWAYS, UPLOADED, WITH_KEY, errors, install_description
 from serving.app.documents.router import router as documents
 from serving.app.embeddings.router import router as embeddings
 from serving.app.errors import install_error_handlers
@@ -60,13 +62,22 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(Measured)
     install_error_handlers(app)
     limited = Depends(within_limits)
-    body_limit = server.max_body_kb << 10
+    keyed: dict[str, Any] = {
+        "max_body_size": server.max_body_kb << 10,
+        "responses": errors(WITH_KEY),
+    }
     for router in (chat, models, embeddings, search):
-        app.include_router(router, max_body_size=body_limit, dependencies=[TO_QUERY, limited])
-    app.include_router(runs, max_body_size=body_limit, dependencies=[TO_ADMINISTER, limited])
-    app.include_router(metrics, max_body_size=body_limit, dependencies=[TO_ADMINISTER])
+        app.include_router(router, dependencies=[TO_QUERY, limited], **keyed)
+    app.include_router(runs, dependencies=[TO_ADMINISTER, limited], **keyed)
+    app.include_router(metrics, dependencies=[TO_ADMINISTER], **keyed)
     for router in (health, page):
-        app.include_router(router, max_body_size=body_limit)
-    app.include_router(documents, max_body_size=server.max_upload_mb << 20, dependencies=[limited])
+        app.include_router(router, **keyed | {"responses": errors(ALWAYS)})
+    app.include_router(
+        documents,
+        max_body_size=server.max_upload_mb << 20,
+        dependencies=[limited],
+        responses=errors(UPLOADED),
+    )
+    install_description(app)
     app.mount("/web", StaticFiles(packages=[("serving", "web")]))
     return app
