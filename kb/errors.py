@@ -138,6 +138,16 @@ class IndexUnavailable(BackendError):
     code = "index_unavailable"
 
 
+class DiskFull(BackendError):
+    """A disk has no room for what was to be written. Passes when somebody frees space."""
+
+    code = "disk_full"
+
+
+class IndexDiskFull(DiskFull, IndexUnavailable):
+    """That of the index: it is waited for as for an index that is gone."""
+
+
 class IndexMisconfigured(IndexUnavailable):
     """Trying again won't help: credentials, address, certificate or version; the message says which."""
 
@@ -181,6 +191,10 @@ class ServerOverloaded(BackendError):
 
 class CatalogUnavailable(BackendError):
     code = "catalog_unavailable"
+
+
+class CatalogDiskFull(DiskFull, CatalogUnavailable):
+    """That of the catalogue."""
 
 
 class ModelUnavailable(BackendError):

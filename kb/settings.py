@@ -79,6 +79,11 @@ class IngestSettings(Section):
         ge=0,
         description="seconds an ingest waits for an index that is gone before it gives up",
     )
+    min_free_mb: int = Field(
+        100,
+        ge=0,
+        description="least free space (MiB) on the disk of data_dir for an ingest or upload to begin; 0 asks for none",
+    )
     max_delete_share: float = Field(
         0.2,
         ge=0,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from kb.errors import IndexMisconfigured, IndexUnavailable, KBError, NotFoundError
+from kb.errors import IndexDiskFull, IndexMisconfigured, IndexUnavailable, KBError, NotFoundError
 
 FOR_GOOD: Final = 400
 """The status of a chunk that will be refused however often it is sent."""
@@ -89,7 +89,7 @@ def api_error(status: int, cause: Mapping[str, Any], name: str) -> KBError:
             or "read-only-allow-delete" in reason
             or "read-only / allow delete" in reason
         ):
-            return IndexUnavailable(DISK_FULL.format(name=name))
+            return IndexDiskFull(DISK_FULL.format(name=name))
         return IndexUnavailable(READ_ONLY.format(name=name, reason=reason))
     if status == 401:
         return IndexMisconfigured(

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from kb.errors import IndexUnavailable
+from kb.disk import REMEDY, is_full
+from kb.errors import IndexDiskFull, IndexUnavailable
 from kb.types import (
     Candidate,
     Chunk,
@@ -262,6 +263,8 @@ async def write_lock(file: Path) -> AsyncIterator[None]:
             " Wait until it is done, or end it, and try again."
         ) from error
     except OSError as error:
+        if is_full(error):
+            raise IndexDiskFull(f"The disk of the index is full. {REMEDY}") from error
         raise IndexUnavailable(f"The index cannot be locked for writing: {error}") from error
     try:
         yield
@@ -275,6 +278,8 @@ def translated(name: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, ValueError) as error:
+        if is_full(error):
+            raise IndexDiskFull(f"The disk of the index {name} is full. {REMEDY}") from error
         reason = _RUST_PLACE.sub("", str(error))
         raise IndexUnavailable(
             f"The index {name} failed: {reason}. Check the disk and the data folder; if the index is"

@@ -22,6 +22,7 @@ from typing import Any, Final
 import structlog
 from pydantic import BaseModel, SecretStr
 
+from kb.disk import full_disk_told
 from kb.errors import BackendError, ConfigError
 from kb.ports import Catalog, ChunkIndex, IndexStore
 from kb.types import DocumentStatus, Generation
@@ -80,14 +81,15 @@ async def create(folder: Path, services: Services, progress: CopyProgress) -> Ba
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     if (folder / name).exists():
         raise ConfigError(f"There is a backup {name} already. Wait a second and try again.")
-    part = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
-    try:
-        await _fill(part, services, progress)
-        await asyncio.to_thread(_copy_files, services, part)
-        await asyncio.to_thread(_seal, part, name, made_at, await _documents(services.catalog))
-        return _rename(part, folder / name)
-    finally:
-        await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
+    with full_disk_told(folder):
+        part = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
+        try:
+            await _fill(part, services, progress)
+            await asyncio.to_thread(_copy_files, services, part)
+            await asyncio.to_thread(_seal, part, name, made_at, await _documents(services.catalog))
+            return _rename(part, folder / name)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
 
 
 async def _fill(part: Path, services: Services, progress: CopyProgress) -> None:

@@ -7,10 +7,11 @@ is needed, since nobody can guess 256 bits. The text is shown once and never log
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from kb.errors import InvalidKey, InvalidQueryError, NotFoundError
+from kb.errors import CatalogUnavailable, InvalidKey, InvalidQueryError, NotFoundError
 from kb.ids import check_collection_name
 from kb.ports import KeyStore
 from kb.types import ApiKey, Scope
@@ -72,8 +73,10 @@ async def authenticate(store: KeyStore, text: str | None) -> ApiKey:
         raise InvalidKey(INVALID_KEY)
     key = found[0]
     if key.last_used_at is None or now - key.last_used_at >= USE_NOTED_EVERY:
-        await store.used(key.id, now)
-        key = replace(key, last_used_at=now)
+        # Not worth a refusal where nothing can be written, as on a full disk.
+        with suppress(CatalogUnavailable):
+            await store.used(key.id, now)
+            key = replace(key, last_used_at=now)
     return key
 
 

@@ -3,12 +3,13 @@
 import asyncio
 import uuid
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from ingestion.progress import SyncProgress
-from kb.errors import KBError, RunCancelled
+from kb.errors import CatalogUnavailable, KBError, NotFoundError, RunCancelled
 from kb.ports import Catalog
 from kb.types import Run, RunStatus, SourceRecord
 
@@ -57,9 +58,21 @@ async def recorded(
     finally:
         doing.cancel()
         await asyncio.wait({doing})
-        await catalog.update_run(run.id, counts=progress.counts(), status=status, error=message)
+        await _end(replace(run, status=status, error=message), progress, catalog)
         log.info("sync_finished", run=run.id, status=status, **progress.counts())
     return await catalog.run(run.id)
+
+
+async def _end(run: Run, progress: SyncProgress, catalog: Catalog) -> None:
+    """A catalogue that can't be written now must not hide why the work failed: whoever holds the
+    source's lock next closes the run."""
+    counts = progress.counts()
+    try:
+        await catalog.update_run(run.id, counts=counts, status=run.status, error=run.error)
+    except (CatalogUnavailable, NotFoundError) as error:
+        if run.status is RunStatus.DONE:
+            raise
+        log.warning("run_not_closed", run=run.id, code=error.code, reason=error.message)
 
 
 async def _watch(

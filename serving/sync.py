@@ -12,6 +12,7 @@ from ingestion.pipeline import sync_source
 from ingestion.planning import DeleteGuard, EngineKind, SyncMode, SyncRequest
 from ingestion.progress import SyncProgress
 from ingestion.sources import folder_record
+from kb.disk import check_free, full_disk_told
 from kb.errors import (
     ConfigError,
     GenerationSwitched,
@@ -58,8 +59,22 @@ async def run_sync(
 
     Where another process holds the lock: waits for it, or raises SourceBusy. While the index is gone,
     and when another generation goes live, it begins again from what is done already.
-    Raises ConfigError for a source that is paused or can't be read, RunCancelled, BackendError.
+    Raises ConfigError for a source that is paused or can't be read, RunCancelled, BackendError; DiskFull
+    before anything is begun where too little space is free.
     """
+    folder = services.settings.data_dir
+    with full_disk_told(folder):
+        check_free(folder, services.settings.ingest.min_free_mb)
+        return await _run_sync(record, services, progress, request, wait)
+
+
+async def _run_sync(
+    record: SourceRecord,
+    services: Services,
+    progress: SyncProgress,
+    request: SyncRequest,
+    wait: bool,
+) -> Run:
     await services.ensure_collection(record.collection)
     async with only_one(record, services, wait=wait):
         source = await stored_source(record, services)

@@ -14,7 +14,8 @@ from ingestion.duplicates import give_way
 from ingestion.progress import SyncProgress
 from ingestion.sources import SKIPPED_PREFIXES
 from kb import ids
-from kb.errors import GenerationSwitched, InvalidQueryError, KBError
+from kb.disk import check_free, full_disk_told
+from kb.errors import BackendError, GenerationSwitched, InvalidQueryError, KBError
 from kb.types import Document, DocumentStatus, SourceKind, SourceRecord
 from serving.bootstrap import Services
 from serving.patience import retrying
@@ -25,6 +26,8 @@ MAX_NAME_BYTES = 200
 """File systems allow 255 bytes; the temporary name is a little longer."""
 
 PARTIAL_SUFFIX = ".partial"
+RETRY_S = 2.0
+"""Pause before the next upload after one that failed for a reason that passes."""
 
 log = structlog.get_logger(__name__)
 
@@ -63,9 +66,17 @@ class UploadQueue:
         """Stores a file and queues it; the same name replaces the file that had it.
 
         The document is pending until the worker comes to it. Raises InvalidQueryError for a name
-        that no file can have.
+        that no file can have, DiskFull where too little space is free.
         """
         name = clean_name(name)
+        folder = self._services.settings.data_dir
+        with full_disk_told(folder):
+            check_free(folder, self._services.settings.ingest.min_free_mb)
+            return await self._add(name, content, collection, groups)
+
+    async def _add(
+        self, name: str, content: BinaryIO, collection: str, groups: tuple[str, ...]
+    ) -> Document:
         source = await upload_source(collection, self._services, groups)
         size = await asyncio.to_thread(_store, content, Path(source.record.root) / name)
         document = Document(
@@ -104,6 +115,9 @@ class UploadQueue:
                     code=error.code,
                     reason=error.message,
                 )
+                if isinstance(error, BackendError) and error.retryable:
+                    self._waiting.put_nowait((record, name))  # It was accepted: nobody asks again.
+                    await asyncio.sleep(RETRY_S)
             except Exception:
                 log.exception("upload_not_indexed", collection=record.collection)
 

@@ -1,19 +1,25 @@
 """Connections to the catalogue's database, and its failures in our words."""
 
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy import exc as sql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from kb.errors import CatalogUnavailable, ConfigError, NotFoundError
+from kb.disk import REMEDY, is_full
+from kb.errors import CatalogDiskFull, CatalogUnavailable, ConfigError, NotFoundError
 
 LOCK_TIMEOUT_S = 30.0
 """How long one write waits for another. The longest of ours, 2,000 documents, holds it well under 1 s."""
 CONNECT_TIMEOUT_S = 10.0
+POSTGRESQL_DISK_FULL = "53100"
+NO_ROOM = 1 << 20
+"""Bytes free on a disk below which SQLite's unclear errors are put down to that."""
 
 DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -109,26 +115,42 @@ class Database:
         except (sql.ProgrammingError, sql.DataError):
             raise
         except (sql.DBAPIError, sql.TimeoutError, OSError) as error:
+            if self._disk_is_full(error):
+                raise CatalogDiskFull(
+                    f"{self.place} can't be written: its disk is full. {REMEDY}"
+                ) from error
             raise CatalogUnavailable(f"{self.place} {self._reason(error)}") from error
 
+    def _disk_is_full(self, error: Exception) -> bool:
+        """SQLite says so only where a page could not be written: a file beside its own that can't be
+        made or lengthened is another error to it."""
+        cause = _cause(error)
+        if isinstance(cause, sqlite3.Error):
+            code = _primary_code(cause)
+            unclear = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+            return code == sqlite3.SQLITE_FULL or (unclear and self._has_no_room())
+        return getattr(cause, "sqlstate", None) == POSTGRESQL_DISK_FULL or (
+            isinstance(cause, OSError) and is_full(cause)
+        )
+
+    def _has_no_room(self) -> bool:
+        folder = Path(self.url.database or "").parent
+        return folder.is_dir() and shutil.disk_usage(folder).free < NO_ROOM
+
     def _reason(self, error: Exception) -> str:
-        cause = error.orig if isinstance(error, sql.DBAPIError) else error
+        cause = _cause(error)
         locked = (
             f"has been locked by another process for {self.lock_timeout_s:g} s."
             " Try again when that process is done."
         )
         if isinstance(cause, sqlite3.Error):
-            code = (
-                getattr(cause, "sqlite_errorcode", 0) & 0xFF
-            )  # the primary code of an extended one
             return {
                 sqlite3.SQLITE_BUSY: locked,
                 sqlite3.SQLITE_READONLY: "can't be written: the file or its folder is read-only for this user.",
                 sqlite3.SQLITE_CANTOPEN: "can't be opened. Check that its folder exists and that this user may use it.",
-                sqlite3.SQLITE_FULL: "can't be written: the disk is full.",
                 sqlite3.SQLITE_NOTADB: "is not an SQLite database. Name another file, or restore a backup.",
                 sqlite3.SQLITE_CORRUPT: "is damaged. Restore a backup.",
-            }.get(code, f"failed: {cause}.")
+            }.get(_primary_code(cause), f"failed: {cause}.")
         return {
             "28P01": "refuses the user name or the password.",
             "28000": "refuses this user.",
@@ -142,6 +164,14 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _cause(error: Exception) -> BaseException | None:
+    return error.orig if isinstance(error, sql.DBAPIError) else error
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _is_foreign_key_violation(error: sql.IntegrityError) -> bool:

@@ -8,10 +8,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from kb.disk import REMEDY, is_full
 from kb.errors import (
     AccessDenied,
     BackendError,
     ConfigError,
+    DiskFull,
     DocumentError,
     DocumentTooLarge,
     IndexSchemaMismatch,
@@ -36,6 +38,7 @@ STATUSES: dict[type[KBError], int] = {
     DocumentError: 422,
     IndexSchemaMismatch: 500,
     ConfigError: 500,
+    DiskFull: 507,
     BackendError: 503,
     KBError: 500,
 }
@@ -60,6 +63,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(ClientGone, _client_gone)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OSError, _system_error)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -103,6 +107,13 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         message = f"There is no {request.method} {request.url.path} here."
     body = error_body(message, error.status_code, "http_error")
     return JSONResponse(body, error.status_code, error.headers)
+
+
+async def _system_error(_: Request, error: Exception) -> JSONResponse:
+    """A full disk can be met wherever something is written; the rest is unexpected."""
+    if is_full(error):
+        return error_response(DiskFull(f"A disk of the server is full ({error}). {REMEDY}"))
+    raise error
 
 
 async def _client_gone(_: Request, __: Exception) -> Response:

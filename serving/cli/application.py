@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from kb.disk import REMEDY, is_full
 from kb.errors import BackendError, KBError
 from serving.cli import (
     answers,
@@ -57,6 +58,11 @@ def main() -> None:
     except KBError as error:
         errors.print(f"[bold red]Error:[/] {error.message}", highlight=False)
         sys.exit(1 if isinstance(error, BackendError) else COMMAND_WAS_WRONG)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        errors.print(f"[bold red]Error:[/] A disk is full ({error}). {REMEDY}", highlight=False)
+        sys.exit(1)
     except KeyboardInterrupt:
         errors.print("Stopped. What was finished is kept; the same command goes on from here.")
         sys.exit(130)

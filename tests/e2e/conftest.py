@@ -1,12 +1,15 @@
 """A real server process over the examples, and the `kb` command over a fresh data folder."""
 
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import throw_away_elasticsearch
 from tests.e2e.grounded import grounded_server, made_up_facts
 from tests.e2e.kb_process import (
     KB,
@@ -18,6 +21,7 @@ from tests.e2e.kb_process import (
     start_server,
     stop_server,
 )
+from tests.e2e.victims import Elasticsearch, PostgreSQL
 from tests.models.sentences import Fact
 from tests.relay import Relay
 from tests.vllm_process import VLLM, copying_model
@@ -65,6 +69,27 @@ def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[S
     running = start_server(["up"], data_folder(folder / "data", models), folder)
     yield running
     stop_server(running)
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    """One for a module's tests, which may kill it."""
+    folder = Path(tempfile.mkdtemp(prefix="kb-postgresql-"))
+    folder.chmod(0o711)
+    server = PostgreSQL(folder / "cluster")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)  # A server may still be tidying up.
+
+
+@pytest.fixture(scope="module")
+def elasticsearch() -> Iterator[Elasticsearch]:
+    """One for a module's tests, which may kill it."""
+    with throw_away_elasticsearch() as (url, folder):
+        yield Elasticsearch(folder, url)
 
 
 @pytest.fixture(scope="session")

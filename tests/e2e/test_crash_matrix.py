@@ -9,10 +9,9 @@ import os
 import random
 import shutil
 import subprocess
-import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -30,7 +29,6 @@ from serving.bootstrap import DEFAULT_COLLECTION, Services, open_services
 from serving.health import examine
 from serving.sources import add_source
 from serving.sync import request_of, sync_all
-from tests.conftest import throw_away_elasticsearch
 from tests.e2e.kb_process import KB, START_TIMEOUT_S, data_folder, environment
 from tests.e2e.states import state_of
 from tests.e2e.test_crash import KILLS, ORPHAN_GRACE_S
@@ -187,43 +185,23 @@ class World:
 
 
 @pytest.fixture
-def postgresql() -> Iterator[PostgreSQL]:
-    folder = Path(tempfile.mkdtemp(prefix="kb-postgresql-"))
-    folder.chmod(0o711)
-    server = PostgreSQL(folder / "cluster")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
-
-
-@pytest.fixture
-def elasticsearch() -> Iterator[tuple[str, Elasticsearch]]:
-    with throw_away_elasticsearch() as (url, folder):
-        yield url, Elasticsearch(folder)
-
-
-@pytest.fixture
 async def world(
     tmp_path: Path,
     models: Path,
     postgresql: PostgreSQL,
-    elasticsearch: tuple[str, Elasticsearch],
+    elasticsearch: Elasticsearch,
 ) -> AsyncIterator[World]:
-    url, server = elasticsearch
     data = data_folder(tmp_path / "disturbed", models)
     settings = Settings(
         data_dir=data,
         catalog=CatalogSettings(url=postgresql.url),
-        index=IndexSettings(url=url),
+        index=IndexSettings(url=elasticsearch.url),
     )
     others = {f"KB_WORKER__{name}": "" for name in ("RETRY", "PRUNE", "HEALTH")}
     variables = environment(
         data,
         KB_CATALOG__URL=postgresql.url,
-        KB_INDEX__URL=url,
+        KB_INDEX__URL=elasticsearch.url,
         KB_INGEST__MAX_DELETE_SHARE="1",
         KB_WORKER__SYNC="0 0 1 1 *",
         KB_WORKER__LEASE_S=LEASE_S,
@@ -237,7 +215,7 @@ async def world(
         await add_source(record, other)
         victims: dict[str, Victim] = {
             "worker": worker,
-            "elasticsearch": server,
+            "elasticsearch": elasticsearch,
             "postgresql": postgresql,
         }
         yield World(folder, worker, victims, one, other, record)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import psutil
 
-from tests.conftest import SCRIPTS, start_elasticsearch
+from tests.conftest import SCRIPTS, start_elasticsearch, start_redis
 
 
 class Victim(Protocol):
@@ -44,12 +44,25 @@ class PostgreSQL:
 @dataclass
 class Elasticsearch:
     data: Path
+    url: str = ""
 
     def kill(self) -> None:
         kill_server(int((self.data / "pid").read_text()))
 
     def start(self) -> None:
         start_elasticsearch(self.data)
+
+
+@dataclass
+class Redis:
+    folder: Path
+    url: str
+
+    def kill(self) -> None:
+        kill_server(int((self.folder / "pid").read_text()))
+
+    def start(self) -> None:
+        start_redis(self.folder)
 
 
 def kill_server(pid: int) -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from ingestion.progress import SyncProgress
+from ingestion.sources import folder_record
 from kb.db.catalog import SQLCatalog
 from kb.db.migrate import migrate
 from kb.db.session import parse_url
-from kb.errors import CatalogUnavailable, ConfigError
+from kb.errors import CatalogUnavailable, ConfigError, NotFoundError
+from serving.runs import recorded
 
 
 @pytest.fixture
@@ -59,6 +62,21 @@ def test_other_urls_are_refused_without_repeating_them(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_url(url)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+# --- Runs ---------------------------------------------------------------------------------------
+
+
+async def test_a_run_that_can_not_begin_says_why(sqlite_file: Path, tmp_path: Path) -> None:
+    """Not that its end can't be noted either."""
+    catalog = await SQLCatalog.open(f"sqlite:///{sqlite_file}")
+
+    async def work() -> None: ...
+
+    record = folder_record("gone", tmp_path)
+    with pytest.raises(NotFoundError, match="no longer holds the collection"):
+        await recorded(work(), record, "incremental", SyncProgress(), catalog)
+    await catalog.close()
 
 
 # --- SQLite -------------------------------------------------------------------------------------

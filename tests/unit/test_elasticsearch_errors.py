@@ -9,7 +9,14 @@ import pytest
 from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
 from elasticsearch.helpers import BulkIndexError, ScanError
 
-from kb.errors import BackendError, IndexMisconfigured, IndexUnavailable, KBError, NotFoundError
+from kb.errors import (
+    BackendError,
+    IndexDiskFull,
+    IndexMisconfigured,
+    IndexUnavailable,
+    KBError,
+    NotFoundError,
+)
 from retrieval.elasticsearch_errors import api_error, cause_of, reason_of, translated, translation
 
 NODE = NodeConfig("http", "localhost", 9200)
@@ -90,7 +97,7 @@ READ_ONLY = "index [kb-a-1] blocked by: [FORBIDDEN/5/index read-only (api)];"
     ("status", "kind", "reason", "expected", "says"),
     [
         (404, "index_not_found_exception", "no such index", NotFoundError, "no index kb-a-1"),
-        (429, "cluster_block_exception", FLOOD, IndexUnavailable, "flood-stage.*Free space"),
+        (429, "cluster_block_exception", FLOOD, IndexDiskFull, "flood-stage.*Free space"),
         (403, "cluster_block_exception", READ_ONLY, IndexUnavailable, "blocked: .*Take the block"),
         (401, "security_exception", "unable", IndexMisconfigured, "KB_INDEX__API_KEY"),
         (403, "security_exception", "unauthorized", IndexMisconfigured, "privilege"),
