@@ -12,7 +12,7 @@ from filelock import Timeout
 from ingestion.pipeline import delete
 from ingestion.sources import check_patterns, open_source, upload_record
 from kb import ids
-from kb.errors import ConfigError, SourceBusy
+from kb.errors import InvalidSource, SourceBusy
 from kb.ports import Source
 from kb.types import SourceKind, SourceRecord
 from serving.bootstrap import Services
@@ -52,7 +52,7 @@ async def stored_source(record: SourceRecord, services: Services) -> Source:
 
 
 async def add_source(record: SourceRecord, services: Services) -> SourceRecord:
-    """Keeps a source, or sets one anew that is there; the next sync reads it. Raises ConfigError."""
+    """Keeps a source, or sets one anew that is there; the next sync reads it. Raises InvalidSource."""
     check_patterns(record)
     _check_place(record)
     await services.ensure_collection(record.collection)
@@ -106,6 +106,6 @@ async def only_one(
 def _check_place(record: SourceRecord) -> None:
     root = Path(record.root)
     if record.kind is SourceKind.FOLDER and not root.is_dir():
-        raise ConfigError(f"{root} is not a folder. For a list of files say --kind list.")
+        raise InvalidSource(f"{root} is not a folder. For a list of files say --kind list.")
     if record.kind is SourceKind.LIST and not root.is_file():
-        raise ConfigError(f"{root} is not a file. Write one that names a file in each line.")
+        raise InvalidSource(f"{root} is not a file. Write one that names a file in each line.")

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from serving.app.chat.router import router as chat
-from serving.app.dependencies import TO_ADMINISTER, TO_QUERY
+from serving.app.dependencies import TO_ADMINISTER, TO_INGEST, TO_MANAGE, TO_QUERY
 from serving.app.described import ALWAYS, UPLOADED, WITH_KEY, errors, install_description
 from serving.app.documents.router import router as documents
 from serving.app.embeddings.router import router as embeddings
@@ -22,27 +22,29 @@ from serving.app.measured import Measured
 from serving.app.metrics.router import router as metrics
 from serving.app.models.router import router as models
 from serving.app.page.router import router as page
+from serving.app.runs.own import router as own_runs
 from serving.app.runs.router import router as runs
 from serving.app.search.router import router as search
 from serving.bootstrap import Services
 from serving.limits import Limits
-from serving.uploads import UploadQueue
+from serving.run_queue import RunQueue
+from serving.uploads import take_up_pending
 
 
 def create_app(services: Services) -> FastAPI:
     """The API over services that the caller opens and closes."""
     limits = Limits(services.settings.limits)
+    queue = RunQueue(services)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await services.load_embedders()  # The first question must not wait for a model.
         warming = asyncio.create_task(services.warm_fallback())
-        uploads = UploadQueue(services)
-        await uploads.start()
-        app.state.uploads = uploads
+        await take_up_pending(services, queue)
+        await queue.start()
         yield
         warming.cancel()
-        await uploads.stop()
+        await queue.stop()
         await limits.close()
 
     # No docs pages: they load scripts from elsewhere. The description itself is at /openapi.json.
@@ -56,6 +58,8 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.limits = limits
+    app.state.queue = queue
+    app.state.stopping = asyncio.Event()
     app.add_middleware(SameMachine, keys_exist=services.catalog.keys.exist)
     server = services.settings.server
     app.add_middleware(Door, most=server.max_requests)
@@ -68,7 +72,8 @@ def create_app(services: Services) -> FastAPI:
     }
     for router in (chat, models, embeddings, search):
         app.include_router(router, dependencies=[TO_QUERY, limited], **keyed)
-    app.include_router(runs, dependencies=[TO_ADMINISTER, limited], **keyed)
+    app.include_router(own_runs, dependencies=[TO_INGEST, limited], **keyed)
+    app.include_router(runs, dependencies=[TO_MANAGE, limited], **keyed)
     app.include_router(metrics, dependencies=[TO_ADMINISTER], **keyed)
     for router in (health, page):
         app.include_router(router, **keyed | {"responses": errors(ALWAYS)})

@@ -34,6 +34,12 @@ class DocumentBody(BaseModel):
     indexed_at: datetime | None
 
 
+class UploadBody(DocumentBody):
+    """`run_id`: the run that indexes it."""
+
+    run_id: str
+
+
 class DocumentPage(BaseModel):
     """Ask for the next page with `after=last_id` while `has_more`."""
 
@@ -90,6 +96,10 @@ def document_body(document: Document) -> DocumentBody:
         duplicate_of=document.duplicate_of,
         indexed_at=document.indexed_at,
     )
+
+
+def upload_body(document: Document, run_id: str) -> UploadBody:
+    return UploadBody(**document_body(document).model_dump(), run_id=run_id)
 
 
 def document_error(document: Document) -> DocumentError | None:
