@@ -237,7 +237,7 @@ async def _placed(
         here = {
             f"quill{i}quill": p for i, p in enumerate(plans) if _place(p) == (collection, groups)
         }
-        words = {name: f"vesper{plan.text}{'xyz'[len(groups)]}" for name, plan in here.items()}
+        words = {name: f"vesper{plan.text}" for name, plan in here.items()}
         _write(Path(record.root), words)
         placed += [
             Placed(document_id(record.id, f"{name}.txt"), plan, name, words[name])
