@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import uvicorn
 
@@ -21,10 +22,18 @@ async def serve_api(
     """Serves on a socket until stopped; calls `listening` with the address once requests are answered."""
     # FastAPI takes a second to import, and every other command does without.
     from serving.app.application import create_app
+    from serving.slow_clients import TimedProtocol
 
+    server_settings = services.settings.server
+    timed = partial(
+        TimedProtocol,
+        timeout_s=server_settings.request_timeout_s,
+        most=server_settings.max_connections,
+    )
     app = create_app(services)
     config = uvicorn.Config(
         app,
+        http=timed,  # type: ignore[arg-type]  # Called like the class that it asks for.
         log_config=None,
         access_log=False,
         server_header=False,

@@ -9,7 +9,7 @@ from serving.gauges import refresh
 router = APIRouter(tags=["health"])
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(services: ServicesDep) -> Response:
     """Counters and times of this process, and figures of what it serves, in Prometheus's text format."""
     await refresh(services)
