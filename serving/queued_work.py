@@ -6,11 +6,11 @@ from typing import Any, Final
 from ingestion.planning import EngineKind, SyncMode
 from ingestion.progress import SyncProgress
 from kb.errors import BackendError, DocumentError, KBError, NotFoundError
-from kb.settings import EmbedderSettings
 from kb.types import Run
 from retrieval.generations import CopyProgress
 from serving import backup
 from serving.bootstrap import Services
+from serving.parts import embedder_named
 from serving.reindexing import reindex
 from serving.repair import repair
 from serving.sync import place_of, request_of, sync_within_run, to_be_read_again
@@ -46,15 +46,6 @@ def work_of(run: Run, services: Services) -> tuple[Work, Counts]:
 def goes_on(run: Run, error: KBError) -> bool:
     """An upload was accepted and nobody asks for it again: what may pass is waited for."""
     return run.kind == UPLOAD and isinstance(error, BackendError) and error.retryable
-
-
-def embedder_named(name: str) -> EmbedderSettings | None:
-    """The built-in one, or a folder or name of a sentence-transformers model; none: the settings'."""
-    if not name:
-        return None
-    if name == EmbedderSettings().kind:
-        return EmbedderSettings()
-    return EmbedderSettings(kind="sentence-transformers", model=name)
 
 
 async def _index_upload(run: Run, services: Services, progress: SyncProgress) -> None:

@@ -9,14 +9,28 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
+from serving.app.backups.router import router as backups
 from serving.app.chat.router import router as chat
+from serving.app.collections.router import router as collections
+from serving.app.configuration.router import router as configuration
 from serving.app.dependencies import TO_ADMINISTER, TO_INGEST, TO_MANAGE, TO_QUERY
-from serving.app.described import ALWAYS, UPLOADED, WITH_KEY, errors, install_description
+from serving.app.described import (
+    ALWAYS,
+    MANAGED,
+    UPLOADED,
+    WITH_KEY,
+    errors,
+    install_description,
+)
+from serving.app.doctor.router import router as doctor
+from serving.app.documents.administration import router as documents_administration
 from serving.app.documents.router import router as documents
 from serving.app.embeddings.router import router as embeddings
 from serving.app.errors import install_error_handlers
+from serving.app.generations.router import router as generations
 from serving.app.guard import SameMachine
 from serving.app.health.router import router as health
+from serving.app.keys.router import router as keys
 from serving.app.limited import Door, within_limits
 from serving.app.measured import Measured
 from serving.app.metrics.router import router as metrics
@@ -25,6 +39,7 @@ from serving.app.page.router import router as page
 from serving.app.runs.own import router as own_runs
 from serving.app.runs.router import router as runs
 from serving.app.search.router import router as search
+from serving.app.sources.router import router as sources
 from serving.bootstrap import Services
 from serving.limits import Limits
 from serving.run_queue import RunQueue
@@ -73,7 +88,11 @@ def create_app(services: Services) -> FastAPI:
     for router in (chat, models, embeddings, search):
         app.include_router(router, dependencies=[TO_QUERY, limited], **keyed)
     app.include_router(own_runs, dependencies=[TO_INGEST, limited], **keyed)
-    app.include_router(runs, dependencies=[TO_MANAGE, limited], **keyed)
+    managed = keyed | {"responses": errors(MANAGED)}
+    for router in (collections, sources, documents_administration, runs, generations, doctor):
+        app.include_router(router, dependencies=[TO_MANAGE, limited], **managed)
+    for router in (keys, backups, configuration):
+        app.include_router(router, dependencies=[TO_ADMINISTER, limited], **managed)
     app.include_router(metrics, dependencies=[TO_ADMINISTER], **keyed)
     for router in (health, page):
         app.include_router(router, **keyed | {"responses": errors(ALWAYS)})

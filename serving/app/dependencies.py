@@ -82,6 +82,11 @@ def manages(key: KeyDep) -> None:
         raise AccessDenied(f"This API key has not the scope {Scope.ADMIN}.")
 
 
+def check_administers(key: ApiKey | None) -> None:
+    """For the part of a request that concerns the whole server. Raises AccessDenied."""
+    Needs(Scope.ADMIN)(key)
+
+
 def access_of(key: KeyDep) -> Access:
     return UNRESTRICTED if key is None else key.access
 

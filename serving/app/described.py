@@ -24,18 +24,20 @@ class ErrorBody(BaseModel):
 ALWAYS: Final = (400, 403)
 """Also of routes that need no key: while there are none, other sites' pages are refused with 403."""
 WITH_KEY: Final = (*ALWAYS, 401, 404, 413, 429, 503)
-UPLOADED: Final = (*WITH_KEY, 409, 415, 422)
+UPLOADED: Final = (*WITH_KEY, 409, 415, 422, 507)
+MANAGED: Final = (*WITH_KEY, 409, 507)
 
 MEANINGS: Final = {
     400: "The request is wrong; `param` names the field.",
     401: "No valid key.",
     403: "The key has not the scope, or another site's page asked a server without keys.",
     404: "There is no such thing, or this key may not know of it.",
-    409: "It contradicts what is there already.",
+    409: "It contradicts what is there already, or what is being done.",
     413: "The body is too large.",
     415: "A format that is not read.",
     422: "The document can't be read.",
     429: "More than the key's limits allow; see `Retry-After`.",
+    507: "A disk of the server is full.",
     503: "A part behind the API is away, or the server is full; see `Retry-After`.",
 }
 
