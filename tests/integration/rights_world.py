@@ -186,6 +186,13 @@ class Reader:
         assert answers[0] == answers[1], f"{method} {path} tells whether it is there"
 
 
+async def refused(reader: Reader, method: str, path: str, **given: Any) -> None:
+    """The key has not the scope, and is told that alone."""
+    response = await reader.ask(method, path, **given)
+    assert response.status_code == 403
+    assert response.json()["error"]["code"] == "access_denied"
+
+
 def _named(given: Any, name: str) -> Any:
     if isinstance(given, Mapping):
         return {key: _named(value, name) for key, value in given.items()}
