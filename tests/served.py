@@ -5,6 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -22,14 +23,20 @@ async def hashing(settings: Settings) -> HashingEmbedder:
 
 
 @contextmanager
-def served(data_dir: Path, prepare: Callable[[Services], Awaitable[None]]) -> Iterator[str]:
-    """The URL of a server in a thread and loop of its own; `prepare` runs in them before it listens."""
+def served(
+    data_dir: Path, prepare: Callable[[Services], Awaitable[None]], **sections: Any
+) -> Iterator[str]:
+    """The URL of a server in a thread and loop of its own; `prepare` runs in them before it listens.
+
+    `sections` are those of the settings.
+    """
     stopping = threading.Event()
     ready: list[str] = []
     changed = threading.Event()
 
     async def serve() -> None:
-        settings = Settings(data_dir=data_dir, limits=UNLIMITED)
+        given: dict[str, Any] = {"data_dir": data_dir, "limits": UNLIMITED} | sections
+        settings = Settings(**given)
         async with open_services(settings, hashing) as services:
             await prepare(services)
             config = uvicorn.Config(create_app(services), port=0, log_config=None)

@@ -69,6 +69,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     for path in schema["paths"].values():
         for operation in path.values():
             _without_fastapis_422(operation)
+            _with_errors_in_json(operation)
             if str(HTTPStatus.UNAUTHORIZED.value) in operation["responses"]:
                 operation["security"] = [{"key": []}]
     components = schema["components"]
@@ -76,6 +77,14 @@ def _described(app: FastAPI) -> dict[str, Any]:
         components["schemas"].pop(unused, None)
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     return schema
+
+
+def _with_errors_in_json(operation: Operation) -> None:
+    """Of streams too, whose media type FastAPI gives to all their answers."""
+    for status, answer in operation["responses"].items():
+        if int(status) >= HTTPStatus.BAD_REQUEST and "content" in answer:
+            (content,) = answer["content"].values()
+            answer["content"] = {"application/json": content}
 
 
 def _without_fastapis_422(operation: Operation) -> None:

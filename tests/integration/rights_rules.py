@@ -77,9 +77,11 @@ async def list_documents(reader: Reader) -> None:
         await reader.same("GET", "/v1/documents", hidden, NO_COLLECTION, params=params)
 
 
-def one_document(method: str, path: str, scope: Scope) -> Rule:
+def one_document(method: str, path: str, *scopes: Scope) -> Rule:
+    """For keys with one of the scopes."""
+
     async def rule(reader: Reader) -> None:
-        if not reader.key.may(scope):
+        if not any(map(reader.key.may, scopes)):
             for placed in reader.world.placed:
                 await _refused(reader, method, path.format(placed.id), asked=placed.id)
             return
@@ -182,9 +184,11 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/models/{model:path}"): one_model,
     ("GET", "/v1/documents"): list_documents,
     ("POST", "/v1/documents"): upload,
-    ("GET", "/v1/documents/{document_id}"): one_document("GET", DOCUMENT, Scope.QUERY),
+    ("GET", "/v1/documents/{document_id}"): one_document(
+        "GET", DOCUMENT, Scope.QUERY, Scope.INGEST
+    ),
     ("GET", "/v1/documents/{document_id}/status"): one_document(
-        "GET", f"{DOCUMENT}/status", Scope.QUERY
+        "GET", f"{DOCUMENT}/status", Scope.QUERY, Scope.INGEST
     ),
     ("GET", "/v1/documents/{document_id}/chunks"): one_document(
         "GET", f"{DOCUMENT}/chunks", Scope.QUERY

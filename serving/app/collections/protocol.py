@@ -20,7 +20,7 @@ EXAMPLE: Final[dict[str, Any]] = {
 class CollectionCreate(BaseModel):
     model_config = asked({"name": "handbook"})
 
-    name: str = Field(description="lower case letters, digits, - and _")
+    name: str = Field(description="lower case letters, digits and -")
 
 
 class CollectionBody(BaseModel):
