@@ -1,11 +1,13 @@
-"""A server killed in the middle of its queue: whatever was uploaded is indexed by the next one."""
+"""A server killed or stopped in the middle of its queue: the next one goes on with all of it."""
 
 import time
 from pathlib import Path
 
 import httpx
 import pytest
+from filelock import FileLock
 
+from ingestion.sources import upload_record
 from tests.e2e.kb_process import Server, start_server, stop_server
 
 pytestmark = pytest.mark.slow
@@ -52,5 +54,29 @@ def test_killed_in_the_middle_of_the_queue_everything_is_indexed_after_a_restart
             documents = http.get("/v1/documents", params={"limit": 1000}).json()["data"]
             assert {d["status"] for d in documents} == {"indexed"}
             assert len(documents) == UPLOADS
+    finally:
+        assert stop_server(server) == 0
+
+
+def test_stopped_while_a_stream_is_watched_the_stream_ends_and_the_run_goes_on_later(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    server = start_server(["serve"], data_dir, tmp_path)
+    area = upload_record("default", data_dir)
+    with FileLock(data_dir / "locks" / f"source-{area.id}.lock"), client(server) as http:
+        run_id = upload(http, 1)
+        with http.stream("GET", f"/v1/runs/{run_id}/events") as stream:
+            lines = stream.iter_lines()
+            while "running" not in next(lines):
+                pass
+            server.process.terminate()
+            for _ in lines:  # It ends as a stream should: a connection that is cut would raise.
+                pass
+        assert stop_server(server) == 0
+
+    server = start_server(["serve"], data_dir, tmp_path)
+    try:
+        with client(server) as http, http.stream("GET", f"/v1/runs/{run_id}/events") as stream:
+            assert '"status":"done"' in stream.read().decode().replace(": ", ":")
     finally:
         assert stop_server(server) == 0

@@ -21,7 +21,7 @@ class SettingBody(BaseModel):
 
     name: str
     value: str
-    origin: str = Field(serialization_alias="from")
+    origin: str = Field(alias="from")
     variable: str
 
 
@@ -33,5 +33,9 @@ class SettingList(BaseModel):
 
 
 def setting_list(rows: list[tuple[str, str, str, str]]) -> SettingList:
-    names = ("name", "value", "origin", "variable")
-    return SettingList(data=[SettingBody(**dict(zip(names, row, strict=True))) for row in rows])
+    return SettingList(
+        data=[
+            SettingBody(**{"name": name, "value": value, "from": origin, "variable": variable})
+            for name, value, origin, variable in rows
+        ]
+    )

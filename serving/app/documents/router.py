@@ -1,6 +1,6 @@
 """Upload, list, get, status, chunks and delete under /v1/documents."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Query, UploadFile
 
@@ -36,10 +36,20 @@ from serving.uploads import add_upload, remove_document
 EVERYBODY = "*"
 """An empty field of a form is as good as none, so this has a word."""
 
+UPLOAD_EXAMPLE: Final = {
+    "requestBody": {
+        "content": {
+            "multipart/form-data": {
+                "example": {"file": "leave.pdf", "collection": "handbook", "groups": "staff"}
+            }
+        }
+    }
+}
+
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
 
-@router.post("", status_code=202, dependencies=[TO_INGEST])
+@router.post("", status_code=202, dependencies=[TO_INGEST], openapi_extra=UPLOAD_EXAMPLE)
 async def upload(
     file: UploadFile,
     queue: QueueDep,
