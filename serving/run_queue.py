@@ -63,6 +63,8 @@ class RunQueue:
         self._news = asyncio.Event()
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._runs: set[str] = set()
+        self._left: set[str] = set()
+        """Runs whose end could not be written: nobody was killed."""
         self._dispatcher: asyncio.Task[None] | None = None
         self._is_working = False
 
@@ -116,6 +118,10 @@ class RunQueue:
         for run in await catalog.claimed_runs():
             if run.id in self._runs:
                 continue
+            if run.id in self._left:
+                self._left.discard(run.id)
+                await catalog.requeue_run(replace(run, attempts=0))
+                continue
             log.warning("run_was_cut_off", run=run.id, kind=run.kind, attempts=run.attempts)
             close = partial(catalog.update_run, run.id, counts=run.counts)
             if run.cancel_requested:
@@ -157,6 +163,8 @@ class RunQueue:
             log.warning(
                 "run_not_done", run=run.id, kind=run.kind, code=error.code, reason=error.message
             )
+            if isinstance(error, CatalogUnavailable):
+                self._left.add(run.id)
             if goes_on(run, error):
                 await asyncio.sleep(RETRY_S)
         except Exception:
