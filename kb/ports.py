@@ -447,6 +447,7 @@ class Catalog(Protocol):
         collection: str | None = None,
         source_id: str | None = None,
         status: RunStatus | None = None,
+        kinds: Sequence[str] | None = None,
         limit: int = 50,
         access: Access = UNRESTRICTED,
     ) -> list[Run]:

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 
+from ingestion.planning import SyncMode
 from kb import metrics
 from kb.types import Collection, RunStatus
 from serving import backup
@@ -54,7 +55,9 @@ async def _collection(collection: Collection, services: Services) -> None:
         metrics.GENERATION.labels(name).set(generation.number)
     ended = [
         run
-        for run in await services.catalog.runs(collection=name, limit=RUNS_LOOKED_AT)
+        for run in await services.catalog.runs(
+            collection=name, kinds=tuple(SyncMode), limit=RUNS_LOOKED_AT
+        )
         if run.finished_at
     ]
     for outcome, count in ended[0].counts.items() if ended else ():

@@ -138,6 +138,7 @@ class RunQueue:
                 continue
             if run := await self._services.catalog.claim_run(kinds):
                 self._runs.add(run.id)
+                self._left.discard(run.id)
                 self._lanes[lane] = asyncio.create_task(self._do(lane, run))
 
     async def _do(self, lane: str, run: Run) -> None:

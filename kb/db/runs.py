@@ -87,6 +87,7 @@ class SQLRuns:
         collection: str | None = None,
         source_id: str | None = None,
         status: RunStatus | None = None,
+        kinds: Sequence[str] | None = None,
         limit: int = 50,
         access: Access = UNRESTRICTED,
     ) -> list[Run]:
@@ -103,6 +104,8 @@ class SQLRuns:
             query = query.where(tables.runs.c.source_id == source_id)
         if status is not None:
             query = query.where(tables.runs.c.status == status)
+        if kinds is not None:
+            query = query.where(tables.runs.c.kind.in_(kinds))
         async with self._database.read() as connection:
             return [Run(**row._mapping) for row in await connection.execute(query)]
 

@@ -425,6 +425,7 @@ async def test_who_may_see_some_collections_sees_their_runs_alone(filled: Catalo
     limited = Access(collections=frozenset({"docs"}))
     assert [run.id for run in await filled.runs(access=limited)] == ["r1"]
     assert [run.id for run in await filled.runs()] == ["r3", "r2", "r1"]
+    assert [run.id for run in await filled.runs(kinds=["upload"])] == ["r2", "r1"]
 
 
 # --- Leases -------------------------------------------------------------------------------------
