@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from pathspec import GitIgnoreSpec
 
-from kb.errors import ConfigError
+from kb.errors import ConfigError, InvalidSource
 from kb.ids import source_id
 from kb.ports import Source
 from kb.types import SourceFile, SourceKind, SourceRecord, Symlinks
@@ -195,7 +195,7 @@ class Wanted:
 
 
 def check_patterns(record: SourceRecord) -> None:
-    """Raises ConfigError for a pattern that can't be read."""
+    """Raises InvalidSource for a pattern that can't be read."""
     _patterns((*record.include, *record.exclude))
 
 
@@ -203,7 +203,7 @@ def _patterns(lines: tuple[str, ...]) -> GitIgnoreSpec:
     try:
         return GitIgnoreSpec.from_lines(lines)
     except ValueError as error:
-        raise ConfigError(f"A pattern of this source can't be read: {error}.") from error
+        raise InvalidSource(f"A pattern of this source can't be read: {error}.") from error
 
 
 def path_of(uri: str) -> Path:

@@ -35,6 +35,24 @@ class SourceBusy(ConfigError):
     code = "source_busy"
 
 
+class SourcePaused(ConfigError):
+    """A person wants this source left as it is."""
+
+    code = "source_paused"
+
+
+class InvalidSource(ConfigError):
+    """Not what a source can be: its place, or its patterns."""
+
+    code = "invalid_source"
+
+
+class NoBackupFolder(ConfigError):
+    """Nobody has said where backups are kept."""
+
+    code = "no_backup_folder"
+
+
 class RunCancelled(KBError):
     """A person asked a run to end."""
 

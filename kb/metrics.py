@@ -58,6 +58,11 @@ STAGES: Final = Histogram(
 # --- What is known when it is asked for ---------------------------------------------------------
 
 UPLOADS_WAITING: Final = Gauge("kb_uploads_waiting", "Uploads that wait to be indexed.")
+RUNS_QUEUED: Final = Gauge(
+    "kb_runs_queued",
+    "Runs that wait in a lane of the queue (documents, sources, indexes).",
+    ["lane"],
+)
 BREAKER_OPEN: Final = Gauge(
     "kb_breaker_open", "1 while a rung's model is left alone after failures.", ["rung", "replica"]
 )

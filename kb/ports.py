@@ -431,7 +431,10 @@ class Catalog(Protocol):
         ...
 
     async def cancel_run(self, run_id: str) -> Run:
-        """Asks a running run to end; a finished one stays as it is. Raises NotFoundError."""
+        """Asks a running run to end; one that waits has ended; a finished one stays as it is.
+
+        Raises NotFoundError.
+        """
         ...
 
     async def run(self, run_id: str) -> Run:
@@ -444,9 +447,31 @@ class Catalog(Protocol):
         collection: str | None = None,
         source_id: str | None = None,
         status: RunStatus | None = None,
+        kinds: Sequence[str] | None = None,
         limit: int = 50,
+        access: Access = UNRESTRICTED,
     ) -> list[Run]:
-        """Newest first."""
+        """Newest first. Who may read only some collections sees no run that concerns all."""
+        ...
+
+    # The queue: runs that wait. They are kept by `start_run` with the status queued.
+    async def claim_run(self, kinds: Sequence[str]) -> Run | None:
+        """Of these kinds the one that has waited longest: it is running, and nobody else's, from now on."""
+        ...
+
+    async def requeue_run(self, run: Run) -> None:
+        """A running one waits again, with this run's `queued_at`, `attempts` and `error`.
+
+        One that is not running stays as it is.
+        """
+        ...
+
+    async def claimed_runs(self) -> list[Run]:
+        """Those that came out of the queue and are running."""
+        ...
+
+    async def queued_runs(self) -> Mapping[str, int]:
+        """How many wait, by kind."""
         ...
 
     # Leases: which worker does which slot of a job. `owner` names a worker, for ever.

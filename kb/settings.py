@@ -315,6 +315,14 @@ class ServerSettings(Section):
     max_body_kb: int = Field(
         1024, ge=1, description="largest request body other than uploads (KiB)"
     )
+    max_connections: int = Field(
+        512, ge=1, description="connections open at a time; more are refused at once (503)"
+    )
+    request_timeout_s: float = Field(
+        20.0,
+        gt=0,
+        description="seconds for a request's head, for each 256 KiB of its body, and for a client to read on",
+    )
 
 
 class LimitsSettings(Section):

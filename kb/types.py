@@ -162,6 +162,10 @@ class Access:
     def may_read(self, collection: str) -> bool:
         return self.collections is None or collection in self.collections
 
+    def may_manage(self, collection: str | None) -> bool:
+        """As an administrator; None is what concerns all collections."""
+        return self.collections is None or collection in self.collections
+
 
 UNRESTRICTED = Access()
 
@@ -391,6 +395,8 @@ class SourceRecord:
 
 
 class RunStatus(StrEnum):
+    QUEUED = "queued"
+    """It waits for its turn."""
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
@@ -402,13 +408,16 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One ingestion that can be watched. `counts` are documents by outcome, plus `chunks`.
+    """One piece of work that can be watched. `counts` are documents by outcome, plus `chunks`.
 
-    `beat_at` is when its process last wrote to it: a running one that is silent has been killed.
+    `collection` is None for what concerns all. `beat_at` is when its process last wrote to it: a running
+    one that is silent has been killed. One that was asked for over HTTP went through the queue: `queued_at`
+    says where in it, `request` what was asked, `requested_by` the id of whose key asked (None where there
+    were no keys), `attempts` how often it was begun. Until it begins `started_at` is when it was queued.
     """
 
     id: str
-    collection: str
+    collection: str | None
     source_id: str | None
     kind: str
     status: RunStatus
@@ -418,6 +427,10 @@ class Run:
     error: str | None = None
     beat_at: datetime | None = None
     cancel_requested: bool = False
+    queued_at: datetime | None = None
+    request: Mapping[str, Any] = field(default_factory=dict)
+    requested_by: str | None = None
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,15 @@ class CopyProgress:
     missing: set[str] = field(default_factory=set)
     """Documents that the catalogue calls indexed and the live index does not hold."""
 
+    def counts(self) -> dict[str, int]:
+        """The figures of a run as the catalogue keeps them."""
+        return {
+            "chunks": self.total,
+            "copied_chunks": self.copied,
+            "embedded_chunks": self.embedded,
+            "missing_documents": len(self.missing),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:

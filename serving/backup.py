@@ -23,8 +23,9 @@ import structlog
 from pydantic import BaseModel, SecretStr
 
 from kb.disk import full_disk_told
-from kb.errors import BackendError, ConfigError
+from kb.errors import BackendError, ConfigError, NoBackupFolder, NotFoundError
 from kb.ports import Catalog, ChunkIndex, IndexStore
+from kb.settings import Settings
 from kb.types import DocumentStatus, Generation
 from retrieval.differences import differences
 from retrieval.generations import Copy, CopyProgress
@@ -65,6 +66,23 @@ class Backup:
     version: str
     collections: Mapping[str, int]
     size: int
+
+
+def folder_of(settings: Settings) -> Path:
+    """Where backups are kept. Raises NoBackupFolder."""
+    folder = settings.backup.folder
+    if folder is None:
+        raise NoBackupFolder(
+            "No folder for backups is set: KB_BACKUP__FOLDER, or for a command --folder."
+        )
+    return folder
+
+
+def named(folder: Path, name: str) -> Path:
+    """The place of a finished backup. Raises NotFoundError, for whatever is no name of one."""
+    if name not in {backup.name for backup in backups(folder)}:
+        raise NotFoundError(f"There is no backup {name!r}. `kb backup list` shows those there are.")
+    return folder / name
 
 
 # --- Making -------------------------------------------------------------------------------------

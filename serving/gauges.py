@@ -3,19 +3,23 @@
 import asyncio
 import shutil
 
+from ingestion.planning import SyncMode
 from kb import metrics
 from kb.types import Collection, RunStatus
 from serving import backup
 from serving.bootstrap import Services
-from serving.uploads import UploadQueue
+from serving.queued_work import LANES, UPLOAD
 
 RUNS_LOOKED_AT = 20
 """Of each collection, newest first: among so many there is one that ended well, or something is wrong."""
 
 
-async def refresh(services: Services, uploads: UploadQueue) -> None:
+async def refresh(services: Services) -> None:
     """Sets all gauges. Raises CatalogUnavailable: then there are no figures at all, and `up` is 0."""
-    metrics.UPLOADS_WAITING.set(uploads.waiting)
+    queued = await services.catalog.queued_runs()
+    metrics.UPLOADS_WAITING.set(queued.get(UPLOAD, 0))
+    for lane, kinds in LANES.items():
+        metrics.RUNS_QUEUED.labels(lane).set(sum(queued.get(kind, 0) for kind in kinds))
     _models(services)
     await asyncio.to_thread(_files, services)
     for collection in await services.catalog.collections():
@@ -51,7 +55,9 @@ async def _collection(collection: Collection, services: Services) -> None:
         metrics.GENERATION.labels(name).set(generation.number)
     ended = [
         run
-        for run in await services.catalog.runs(collection=name, limit=RUNS_LOOKED_AT)
+        for run in await services.catalog.runs(
+            collection=name, kinds=tuple(SyncMode), limit=RUNS_LOOKED_AT
+        )
         if run.finished_at
     ]
     for outcome, count in ended[0].counts.items() if ended else ():

@@ -1,6 +1,6 @@
 """What `kb doctor` looks at: each part on its own, then whether catalogue and index agree."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from kb.errors import KBError
@@ -37,8 +37,14 @@ async def examine(services: Services) -> AsyncIterator[Finding]:
     yield await _part("catalogue", catalog)
     async for finding in _store(services):
         yield finding
-    for collection in collections:
-        async for finding in _compare(collection.name, services):
+    async for finding in examine_collections([c.name for c in collections], services):
+        yield finding
+
+
+async def examine_collections(names: Iterable[str], services: Services) -> AsyncIterator[Finding]:
+    """Whether index and catalogue of each agree. Only reads."""
+    for name in names:
+        async for finding in _compare(name, services):
             yield finding
 
 

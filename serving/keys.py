@@ -54,6 +54,17 @@ async def create_key(
     return key, text_of(key.id, secret)
 
 
+def in_days(days: int | None) -> datetime | None:
+    """When a key expires that is good for so many days."""
+    return datetime.now(UTC) + timedelta(days=days) if days else None
+
+
+async def revoke_key(store: KeyStore, key_id: str) -> ApiKey:
+    """Ends a key for good, at once. Raises NotFoundError."""
+    await store.revoke(key_id, datetime.now(UTC))
+    return await key_named(store, key_id)
+
+
 async def rotate_key(store: KeyStore, key_id: str) -> str:
     """A new text for a key; the old one stops working at once. Raises NotFoundError."""
     secret = secrets.token_urlsafe(SECRET_BYTES)

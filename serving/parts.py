@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ingestion.chunking import CHUNKER_VERSION
 from ingestion.indexing import InProcessEngine
@@ -24,6 +24,8 @@ from retrieval.embedders.open_inference import OpenInferenceEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
 from retrieval.lance_store import LanceStore
 from retrieval.mapping import MAPPING_VERSION
+
+BUILT_IN_EMBEDDER: Final = "e5-onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,15 @@ def schema_of(embedder: Embedder) -> IndexSchema:
 def embedder_identity(section: EmbedderSettings) -> dict[str, Any]:
     """The settings that decide which vectors an embedder makes; the others only how fast."""
     return section.model_dump(include={"kind", "model", "query_prefix", "passage_prefix"})
+
+
+def embedder_named(name: str) -> EmbedderSettings | None:
+    """The built-in one, or a folder or name of a sentence-transformers model; none: the settings' own."""
+    if not name:
+        return None
+    if name == BUILT_IN_EMBEDDER:
+        return EmbedderSettings(kind="e5-onnx")
+    return EmbedderSettings(kind="sentence-transformers", model=name)
 
 
 def schema_mismatch(generation: Generation, schema: IndexSchema) -> str:

@@ -134,6 +134,12 @@ async def prune_earlier(collection: str, services: Services) -> list[Generation]
         return await prune(collection, services, unfinished=False)
 
 
+async def prune_all(collection: str, services: Services) -> list[Generation]:
+    """As `prune`, unfinished generations included. Raises BeingReindexed while one is being built."""
+    async with only_one(collection, services):
+        return await prune(collection, services)
+
+
 async def prune(
     collection: str, services: Services, keep: int | None = None, *, unfinished: bool = True
 ) -> list[Generation]:

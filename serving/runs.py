@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -28,7 +28,7 @@ async def recorded(
     progress: SyncProgress,
     catalog: Catalog,
 ) -> Run:
-    """Does the work as a run of this source and gives the run; it ends in the catalogue whatever happens.
+    """Does the work as a new run of this source and gives the run.
 
     Raises RunCancelled when a person cancelled it, and what the work raises.
     """
@@ -40,46 +40,80 @@ async def recorded(
         RunStatus.RUNNING,
         datetime.now(UTC),
     )
+    try:
+        await catalog.start_run(run)
+    except BaseException:
+        work.close()
+        raise
+    return await carried_out(work, run, progress.counts, catalog)
+
+
+async def carried_out(
+    work: Coroutine[object, object, None],
+    run: Run,
+    counts: Callable[[], Mapping[str, int]],
+    catalog: Catalog,
+    *,
+    stopped: RunStatus = RunStatus.INTERRUPTED,
+    goes_on: Callable[[KBError], bool] = lambda _: False,
+) -> Run:
+    """Does the work of a run that is running, and gives the run; it ends in the catalogue whatever happens.
+
+    `stopped` becomes of it when this task is cancelled. After an error with which it `goes_on` it waits
+    for its next turn. Raises as `recorded` does.
+    """
     doing = asyncio.ensure_future(work)
     status, message = RunStatus.FAILED, None
     try:
-        await catalog.start_run(run)
-        await _watch(doing, run, progress, catalog)
+        await _watch(doing, run, counts, catalog)
         status = RunStatus.DONE
     except asyncio.CancelledError:
-        status = RunStatus.INTERRUPTED
+        status = stopped
         raise
     except RunCancelled:
         status = RunStatus.CANCELLED
         raise
     except KBError as error:
         message = error.message
+        status = RunStatus.QUEUED if goes_on(error) else RunStatus.FAILED
         raise
     finally:
         doing.cancel()
         await asyncio.wait({doing})
-        await _end(replace(run, status=status, error=message), progress, catalog)
-        log.info("sync_finished", run=run.id, status=status, **progress.counts())
+        await _end(replace(run, counts=counts(), status=status, error=message), catalog)
+        log.info("run_finished", run=run.id, kind=run.kind, status=status, **counts())
     return await catalog.run(run.id)
 
 
-async def _end(run: Run, progress: SyncProgress, catalog: Catalog) -> None:
+async def _end(run: Run, catalog: Catalog) -> None:
     """A catalogue that can't be written now must not hide why the work failed: whoever holds the
-    source's lock next closes the run."""
-    counts = progress.counts()
+    source's lock next, or the queue, closes the run."""
     try:
-        await catalog.update_run(run.id, counts=counts, status=run.status, error=run.error)
+        if run.status is RunStatus.QUEUED:
+            await catalog.requeue_run(_waiting(run))
+        else:
+            await catalog.update_run(run.id, counts=run.counts, status=run.status, error=run.error)
     except (CatalogUnavailable, NotFoundError) as error:
         if run.status is RunStatus.DONE:
             raise
         log.warning("run_not_closed", run=run.id, code=error.code, reason=error.message)
 
 
+def _waiting(run: Run) -> Run:
+    """Behind all others after an error; in its place, as if not begun, when its process stops."""
+    if run.error:
+        return replace(run, queued_at=datetime.now(UTC), attempts=0)
+    return replace(run, attempts=run.attempts - 1)
+
+
 async def _watch(
-    doing: asyncio.Future[None], run: Run, progress: SyncProgress, catalog: Catalog
+    doing: asyncio.Future[None],
+    run: Run,
+    counts: Callable[[], Mapping[str, int]],
+    catalog: Catalog,
 ) -> None:
     while not (await asyncio.wait({doing}, timeout=HEARTBEAT_S))[0]:
-        if await catalog.update_run(run.id, counts=progress.counts()):
+        if await catalog.update_run(run.id, counts=counts()):
             raise RunCancelled(f"The run {run.id} was cancelled. What was finished is kept.")
     await doing
 
@@ -98,6 +132,11 @@ def is_silent(run: Run) -> bool:
 
 
 async def close_interrupted(record: SourceRecord, catalog: Catalog) -> None:
-    """For who holds the source's lock: a run of it that still says 'running' was killed."""
+    """For who holds the source's lock: a run of it that still says 'running' was killed.
+
+    Those out of the queue are the queue's own to close, or to begin again.
+    """
     for run in await catalog.runs(source_id=record.id, status=RunStatus.RUNNING):
+        if run.queued_at is not None:
+            continue
         await catalog.update_run(run.id, counts=run.counts, status=RunStatus.INTERRUPTED)

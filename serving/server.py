@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import uvicorn
 
@@ -21,9 +22,18 @@ async def serve_api(
     """Serves on a socket until stopped; calls `listening` with the address once requests are answered."""
     # FastAPI takes a second to import, and every other command does without.
     from serving.app.application import create_app
+    from serving.slow_clients import TimedProtocol
 
+    server_settings = services.settings.server
+    timed = partial(
+        TimedProtocol,
+        timeout_s=server_settings.request_timeout_s,
+        most=server_settings.max_connections,
+    )
+    app = create_app(services)
     config = uvicorn.Config(
-        create_app(services),
+        app,
+        http=timed,  # type: ignore[arg-type]  # Called like the class that it asks for.
         log_config=None,
         access_log=False,
         server_header=False,
@@ -32,21 +42,35 @@ async def serve_api(
     host, port = open_socket.getsockname()[:2]
     # uvicorn stops at SIGTERM, then sends it to the process again: our own closing comes first.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
-    server = _AnnouncingServer(config, lambda: listening(f"http://{_bracketed(host)}:{port}"))
+    server = _AnnouncingServer(
+        config, lambda: listening(f"http://{_bracketed(host)}:{port}"), app.state.stopping.set
+    )
     await server.serve(sockets=[open_socket])
     if not server.started:
         raise ConfigError("The server could not start; the log says why.")
 
 
 class _AnnouncingServer(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+    """Calls `listening` once it does, and `stopping` before it waits for what is still being answered."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listening: Callable[[], None],
+        stopping: Callable[[], None],
+    ) -> None:
         super().__init__(config)
         self._listening = listening
+        self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._listening()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping()
+        await super().shutdown(sockets)
 
 
 def listen(settings: ServerSettings, *, keys_exist: bool = False) -> socket.socket:

@@ -6,13 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
 from ingestion.pipeline import delete
-from ingestion.sources import check_patterns, open_source, upload_record
+from ingestion.sources import (
+    check_patterns,
+    folder_record,
+    list_record,
+    open_source,
+    upload_record,
+)
 from kb import ids
-from kb.errors import ConfigError, SourceBusy
+from kb.errors import InvalidSource, SourceBusy
 from kb.ports import Source
 from kb.types import SourceKind, SourceRecord
 from serving.bootstrap import Services
@@ -52,7 +59,7 @@ async def stored_source(record: SourceRecord, services: Services) -> Source:
 
 
 async def add_source(record: SourceRecord, services: Services) -> SourceRecord:
-    """Keeps a source, or sets one anew that is there; the next sync reads it. Raises ConfigError."""
+    """Keeps a source, or sets one anew that is there; the next sync reads it. Raises InvalidSource."""
     check_patterns(record)
     _check_place(record)
     await services.ensure_collection(record.collection)
@@ -60,9 +67,33 @@ async def add_source(record: SourceRecord, services: Services) -> SourceRecord:
     return record
 
 
+def new_record(
+    kind: SourceKind, path: Path | None, collection: str, services: Services
+) -> SourceRecord:
+    """A source as it is before anybody sets it; only upload areas need no path. Raises InvalidSource."""
+    if kind is SourceKind.UPLOAD:
+        return upload_record(collection, services.upload_folder(collection))
+    if path is None:
+        raise InvalidSource(f"A source of kind {kind} needs a path.")
+    make = folder_record if kind is SourceKind.FOLDER else list_record
+    try:
+        return make(collection, path.expanduser())
+    except (ValueError, RuntimeError) as error:  # A NUL in it, or a home that is nobody's.
+        raise InvalidSource(f"{str(path)!r} is no path: {error}.") from error
+
+
 async def pause_source(source_id: str, paused: bool, services: Services) -> SourceRecord:
     """Twice is harmless. Raises NotFoundError."""
-    record = replace(await services.catalog.source(source_id), paused=paused)
+    return await change_source(source_id, services, paused=paused)
+
+
+async def change_source(source_id: str, services: Services, **changes: Any) -> SourceRecord:
+    """Sets some fields of a source; the next sync reads it so. Twice is harmless.
+
+    Raises NotFoundError, InvalidSource.
+    """
+    record = replace(await services.catalog.source(source_id), **changes)
+    check_patterns(record)
     await services.catalog.save_source(record)
     return record
 
@@ -106,6 +137,6 @@ async def only_one(
 def _check_place(record: SourceRecord) -> None:
     root = Path(record.root)
     if record.kind is SourceKind.FOLDER and not root.is_dir():
-        raise ConfigError(f"{root} is not a folder. For a list of files say --kind list.")
+        raise InvalidSource(f"{root} is not a folder. For a list of files say --kind list.")
     if record.kind is SourceKind.LIST and not root.is_file():
-        raise ConfigError(f"{root} is not a file. Write one that names a file in each line.")
+        raise InvalidSource(f"{root} is not a file. Write one that names a file in each line.")

@@ -1,13 +1,14 @@
 """Bringing index and catalogue in line with sources: one, some, or the part that a path names."""
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 
+from ingestion.duplicates import give_way
 from ingestion.pipeline import sync_source
 from ingestion.planning import DeleteGuard, EngineKind, SyncMode, SyncRequest
 from ingestion.progress import SyncProgress
@@ -21,9 +22,10 @@ from kb.errors import (
     NotFoundError,
     OriginalGone,
     SourceBusy,
+    SourcePaused,
 )
 from kb.ports import Source
-from kb.types import Document, Run, SourceKind, SourceRecord
+from kb.types import Document, DocumentStatus, Run, SourceKind, SourceRecord
 from serving.bootstrap import Services
 from serving.patience import retrying
 from serving.runs import close_interrupted, recorded
@@ -62,29 +64,34 @@ async def run_sync(
     Raises ConfigError for a source that is paused or can't be read, RunCancelled, BackendError; DiskFull
     before anything is begun where too little space is free.
     """
+    async with _alone(record, services, wait=wait) as source:
+        work = _sync(source, services, progress, request)
+        return await recorded(work, record, request.mode, progress, services.catalog)
+
+
+async def sync_within_run(
+    record: SourceRecord, services: Services, progress: SyncProgress, request: SyncRequest
+) -> None:
+    """As `run_sync` when it waits, as a part of a run that there is already."""
+    async with _alone(record, services, wait=True) as source:
+        await _sync(source, services, progress, request)
+
+
+@asynccontextmanager
+async def _alone(record: SourceRecord, services: Services, *, wait: bool) -> AsyncIterator[Source]:
+    """The source, under its lock and with room on the disk. Raises as `run_sync` does."""
     folder = services.settings.data_dir
     with full_disk_told(folder):
         check_free(folder, services.settings.ingest.min_free_mb)
-        return await _run_sync(record, services, progress, request, wait)
-
-
-async def _run_sync(
-    record: SourceRecord,
-    services: Services,
-    progress: SyncProgress,
-    request: SyncRequest,
-    wait: bool,
-) -> Run:
-    await services.ensure_collection(record.collection)
-    async with only_one(record, services, wait=wait):
-        source = await stored_source(record, services)
-        if source.record.paused:
-            raise ConfigError(
-                f"The source {source.record.root} is paused: `kb sources resume {record.id}`."
-            )
-        await close_interrupted(record, services.catalog)
-        work = _sync(source, services, progress, request)
-        return await recorded(work, record, request.mode, progress, services.catalog)
+        await services.ensure_collection(record.collection)
+        async with only_one(record, services, wait=wait):
+            source = await stored_source(record, services)
+            if source.record.paused:
+                raise SourcePaused(
+                    f"The source {source.record.root} is paused: `kb sources resume {record.id}`."
+                )
+            await close_interrupted(record, services.catalog)
+            yield source
 
 
 async def _sync(
@@ -154,7 +161,7 @@ async def wanted_sources(
     if source_id:
         record = await services.catalog.source(source_id)
         if record.paused:
-            raise ConfigError(f"This source is paused: `kb sources resume {source_id}`.")
+            raise SourcePaused(f"This source is paused: `kb sources resume {source_id}`.")
         return [record]
     if collection:
         await services.catalog.collection(collection)
@@ -190,6 +197,12 @@ async def sync_collection(collection: str, services: Services, progress: SyncPro
 
 async def sync_document(document: Document, services: Services, progress: SyncProgress) -> None:
     """Brings one document of a source up to date. Raises NotFoundError when its source is gone."""
+    record, scope = await place_of(document, services)
+    await run_sync(record, services, progress, request_of(services, scope=scope))
+
+
+async def place_of(document: Document, services: Services) -> tuple[SourceRecord, str]:
+    """A document's source and its path within it. Raises NotFoundError when its source is gone."""
     try:
         record = await services.catalog.source(document.source_id)
     except NotFoundError as error:
@@ -197,8 +210,19 @@ async def sync_document(document: Document, services: Services, progress: SyncPr
             f"The source of {document.uri} is gone. Ingest its folder again."
         ) from error
     source = await stored_source(record, services)
-    scope = source.relative_path(document.uri)
-    await run_sync(record, services, progress, request_of(services, scope=scope))
+    return record, source.relative_path(document.uri)
+
+
+async def to_be_read_again(document: Document, services: Services) -> Document:
+    """A document that failed or was taken out as one that the next sync reads. Twice is harmless."""
+    async for attempt in retrying(services.settings.ingest.index_patience_s, GenerationSwitched):
+        with attempt:
+            backends = await services.backends(document.collection)
+            await give_way([document.id], backends, SyncProgress())
+            pending = replace(document, status=DocumentStatus.PENDING, attempts=0)
+            await services.catalog.save_documents([pending])
+            return pending
+    raise AssertionError("retrying ends with a result or an error")
 
 
 def _existing(path: Path) -> Path:

@@ -1,125 +1,127 @@
-"""Uploaded files: stored first, then indexed one after another in the background."""
+"""Uploaded files: stored first, then indexed by a run of the queue."""
 
 import asyncio
 import shutil
+import time
 import unicodedata
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-import structlog
-
 from ingestion.duplicates import give_way
+from ingestion.planning import SyncMode
 from ingestion.progress import SyncProgress
 from ingestion.sources import SKIPPED_PREFIXES
 from kb import ids
 from kb.disk import check_free, full_disk_told
-from kb.errors import BackendError, GenerationSwitched, InvalidQueryError, KBError
-from kb.types import Document, DocumentStatus, SourceKind, SourceRecord
+from kb.errors import GenerationSwitched, InvalidQueryError
+from kb.types import Document, DocumentStatus, Run, RunStatus, SourceKind, SourceRecord
 from serving.bootstrap import Services
 from serving.patience import retrying
+from serving.queued_work import UPLOAD
+from serving.run_queue import RunQueue, queued_run
 from serving.sources import folder_of_uploads, stored_source, upload_source
-from serving.sync import request_of, run_sync
 
 MAX_NAME_BYTES = 200
 """File systems allow 255 bytes; the temporary name is a little longer."""
 
 PARTIAL_SUFFIX = ".partial"
-RETRY_S = 2.0
-"""Pause before the next upload after one that failed for a reason that passes."""
-
-log = structlog.get_logger(__name__)
+PARTIAL_KEPT_S = 24 * 3600
 
 
-class UploadQueue:
-    """Indexes uploads in the order of their arrival; what was not done is done after a restart."""
+async def add_upload(
+    name: str,
+    content: BinaryIO,
+    collection: str,
+    services: Services,
+    queue: RunQueue,
+    *,
+    groups: tuple[str, ...] = (),
+    requested_by: str | None = None,
+) -> tuple[Document, Run]:
+    """Stores a file and queues its indexing; the same name replaces the file that had it.
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._waiting: asyncio.Queue[tuple[SourceRecord, str]] = asyncio.Queue()
-        self._worker: asyncio.Task[None] | None = None
-
-    @property
-    def waiting(self) -> int:
-        return self._waiting.qsize()
-
-    async def start(self) -> None:
-        for record in await self._services.catalog.sources():
-            if record.kind is not SourceKind.UPLOAD:
-                continue
-            folder = folder_of_uploads(record, self._services)
-            if folder.is_dir():
-                for leftover in folder.glob(f".*{PARTIAL_SUFFIX}"):
-                    leftover.unlink()
-                self._waiting.put_nowait((record, ""))
-        self._worker = asyncio.create_task(self._work())
-
-    async def stop(self) -> None:
-        if self._worker:
-            self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
-
-    async def add(
-        self, name: str, content: BinaryIO, collection: str, groups: tuple[str, ...] = ()
-    ) -> Document:
-        """Stores a file and queues it; the same name replaces the file that had it.
-
-        The document is pending until the worker comes to it. Raises InvalidQueryError for a name
-        that no file can have, DiskFull where too little space is free.
-        """
-        name = clean_name(name)
-        folder = self._services.settings.data_dir
-        with full_disk_told(folder):
-            check_free(folder, self._services.settings.ingest.min_free_mb)
-            return await self._add(name, content, collection, groups)
-
-    async def _add(
-        self, name: str, content: BinaryIO, collection: str, groups: tuple[str, ...]
-    ) -> Document:
-        source = await upload_source(collection, self._services, groups)
-        size = await asyncio.to_thread(_store, content, Path(source.record.root) / name)
-        document = Document(
-            id=ids.document_id(source.record.id, name),
-            collection=collection,
-            source_id=source.record.id,
-            uri=source.uri(name),
-            title=Path(name).stem,
-            media_type="",
-            size=size,
-            mtime_ns=0,
-            content_hash="",
-            status=DocumentStatus.PENDING,
-            groups=source.record.groups,
+    The document is pending until its run has come to it. Raises InvalidQueryError for a name that no
+    file can have, DiskFull where too little space is free.
+    """
+    name = clean_name(name)
+    folder = services.settings.data_dir
+    with full_disk_told(folder):
+        check_free(folder, services.settings.ingest.min_free_mb)
+        document = await _stored(name, content, collection, services, groups)
+        run = queued_run(
+            UPLOAD,
+            collection,
+            source_id=document.source_id,
+            request={"document_id": document.id, "scope": name},
+            requested_by=requested_by,
         )
-        await _give_way(document, self._services)
-        await self._services.catalog.save_documents([document])
-        self._waiting.put_nowait((source.record, name))
-        return document
+        return document, await queue.add(run)
 
-    async def _work(self) -> None:
-        while True:
-            record, name = await self._waiting.get()
-            try:
-                await run_sync(
-                    record,
-                    self._services,
-                    SyncProgress(),
-                    request_of(self._services, scope=name),
-                    wait=True,
-                )
-            except KBError as error:
-                log.error(
-                    "upload_not_indexed",
-                    collection=record.collection,
-                    code=error.code,
-                    reason=error.message,
-                )
-                if isinstance(error, BackendError) and error.retryable:
-                    self._waiting.put_nowait((record, name))  # It was accepted: nobody asks again.
-                    await asyncio.sleep(RETRY_S)
-            except Exception:
-                log.exception("upload_not_indexed", collection=record.collection)
+
+async def take_up_pending(services: Services, queue: RunQueue) -> None:
+    """At a start: uploads that wait though no run does, as a backup holds them, get one.
+
+    What was half written when a server was killed is cleared away.
+    """
+    for record in await services.catalog.sources():
+        if record.kind is not SourceKind.UPLOAD:
+            continue
+        await asyncio.to_thread(_clear_away, folder_of_uploads(record, services))
+        waiting = await services.catalog.documents(
+            source_id=record.id, status=DocumentStatus.PENDING, limit=1
+        )
+        if waiting and not await _has_open_run(record, services):
+            await queue.add(
+                queued_run(SyncMode.INCREMENTAL, record.collection, source_id=record.id)
+            )
+
+
+async def _has_open_run(record: SourceRecord, services: Services) -> bool:
+    return any(
+        [
+            await services.catalog.runs(source_id=record.id, status=status, limit=1)
+            for status in (RunStatus.QUEUED, RunStatus.RUNNING)
+        ]
+    )
+
+
+def _clear_away(folder: Path) -> None:
+    """Only what is so old that no server is still writing it."""
+    oldest = time.time() - PARTIAL_KEPT_S
+    for leftover in folder.glob(f".*{PARTIAL_SUFFIX}"):
+        with suppress(FileNotFoundError):
+            if leftover.stat().st_mtime < oldest:
+                leftover.unlink()
+
+
+async def _stored(
+    name: str,
+    content: BinaryIO,
+    collection: str,
+    services: Services,
+    groups: tuple[str, ...],
+) -> Document:
+    source = await upload_source(collection, services, groups)
+    size = await asyncio.to_thread(_store, content, Path(source.record.root) / name)
+    document = Document(
+        id=ids.document_id(source.record.id, name),
+        collection=collection,
+        source_id=source.record.id,
+        uri=source.uri(name),
+        title=Path(name).stem,
+        media_type="",
+        size=size,
+        mtime_ns=0,
+        content_hash="",
+        status=DocumentStatus.PENDING,
+        groups=source.record.groups,
+    )
+    await _give_way(document, services)
+    await services.catalog.save_documents([document])
+    return document
 
 
 async def _give_way(document: Document, services: Services) -> None:

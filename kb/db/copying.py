@@ -14,13 +14,14 @@ from kb.errors import ConfigError
 PAGE: Final = 1_000
 """Rows read and written at a time."""
 LEFT_OUT: Final = frozenset({tables.leases.name})
-"""Who does what at this moment is nothing to keep."""
+"""Who does what at this moment is nothing to keep; so it is with runs that have not ended."""
 
 
 async def copy_rows(source: Database, target: Database) -> None:
     """One state of `source`, in one transaction of `target`. Raises ConfigError where that is not empty.
 
-    Generations that are not live are left out, and holds, which end with their process.
+    Generations that are not live are left out, runs that have not ended, and holds, which end with
+    their process.
     """
     async with _snapshot(source) as reading, target.write() as writing:
         if await writing.scalar(select(func.count()).select_from(tables.collections)):
@@ -43,7 +44,11 @@ async def _snapshot(source: Database) -> AsyncIterator[AsyncConnection]:
 
 def _kept(rows: Select[Any]) -> Select[Any]:
     (table,) = rows.get_final_froms()
-    return rows.where(tables.generations.c.live) if table is tables.generations else rows
+    if table is tables.generations:
+        return rows.where(tables.generations.c.live)
+    if table is tables.runs:
+        return rows.where(tables.runs.c.finished_at.is_not(None))
+    return rows
 
 
 async def _pages(

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from kb.db.columns import CleanText, Strings, UtcDateTime, one_of
 from kb.types import DocumentStatus, FailureCategory, RunStatus, SourceKind, Symlinks
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0007"
 """The newest migration. A constant, so that opening the catalogue needs no alembic (1 s to import)."""
 
 metadata = MetaData(
@@ -35,9 +35,9 @@ metadata = MetaData(
 )
 
 
-def _collection(*, primary_key: bool = False) -> Column[str]:
+def _collection(*, primary_key: bool = False, nullable: bool = False) -> Column[str]:
     key = ForeignKey("collections.name", ondelete="CASCADE")
-    return Column("collection", Text, key, primary_key=primary_key, nullable=False)
+    return Column("collection", Text, key, primary_key=primary_key, nullable=nullable)
 
 
 collections = Table(
@@ -102,7 +102,7 @@ runs = Table(
     "runs",
     metadata,
     Column("id", Text, primary_key=True),
-    _collection(),
+    _collection(nullable=True),
     Column("source_id", Text, ForeignKey("sources.id", ondelete="SET NULL")),
     Column("kind", Text, nullable=False),
     Column("status", one_of(RunStatus), nullable=False),
@@ -112,9 +112,15 @@ runs = Table(
     Column("error", CleanText),
     Column("beat_at", UtcDateTime),
     Column("cancel_requested", Boolean, nullable=False),
+    Column("queued_at", UtcDateTime),
+    Column("request", JSON, nullable=False),
+    # No foreign key: keys stay for good.
+    Column("requested_by", Text),
+    Column("attempts", Integer, nullable=False),
     Index(None, "started_at", "id"),
     Index(None, "collection", "started_at", "id"),
     Index(None, "source_id"),
+    Index(None, "status", "queued_at", "id"),
 )
 
 leases = Table(

@@ -1,15 +1,17 @@
 """What routes are given: the services of this process, who asks, and what they may read."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from kb.db.runs import no_run
 from kb.errors import AccessDenied, CatalogUnavailable, InvalidKey, NotFoundError
-from kb.types import UNRESTRICTED, Access, ApiKey, Collection, Scope
+from kb.types import UNRESTRICTED, Access, ApiKey, Collection, Run, Scope
 from serving.bootstrap import DEFAULT_COLLECTION, Services
 from serving.keys import authenticate
+from serving.run_queue import RunQueue
 from serving.server_address import is_loopback
-from serving.uploads import UploadQueue
 
 MODEL_PREFIX = "kb"
 BEARER = "bearer"
@@ -24,9 +26,14 @@ def services_of(request: Request) -> Services:
     return services
 
 
-def uploads_of(request: Request) -> UploadQueue:
-    uploads: UploadQueue = request.app.state.uploads
-    return uploads
+def queue_of(request: Request) -> RunQueue:
+    queue: RunQueue = request.app.state.queue
+    return queue
+
+
+def stopping_of(request: Request) -> asyncio.Event:
+    stopping: asyncio.Event = request.app.state.stopping
+    return stopping
 
 
 async def key_of(request: Request) -> ApiKey | None:
@@ -56,14 +63,28 @@ async def is_administrator(request: Request) -> bool:
 
 
 class Needs:
-    """A dependency of routes: the key must have this scope. Raises InvalidKey, AccessDenied."""
+    """A dependency of routes: the key must have one of these scopes. Raises InvalidKey, AccessDenied."""
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
+    def __init__(self, *scopes: Scope) -> None:
+        self._scopes = scopes
 
     def __call__(self, key: KeyDep) -> None:
-        if key is not None and not key.may(self._scope):
-            raise AccessDenied(f"This API key has not the scope {self._scope}.")
+        if key is not None and not any(map(key.may, self._scopes)):
+            raise AccessDenied(f"This API key has not the scope {' or '.join(self._scopes)}.")
+
+
+def manages(key: KeyDep) -> None:
+    """A dependency of routes: the key administers all, or the collections it names.
+
+    What may be touched of it the route's `AccessDep` says. Raises InvalidKey, AccessDenied.
+    """
+    if key is not None and not key.is_admin:
+        raise AccessDenied(f"This API key has not the scope {Scope.ADMIN}.")
+
+
+def check_administers(key: ApiKey | None) -> None:
+    """For the part of a request that concerns the whole server. Raises AccessDenied."""
+    Needs(Scope.ADMIN)(key)
 
 
 def access_of(key: KeyDep) -> Access:
@@ -71,17 +92,38 @@ def access_of(key: KeyDep) -> Access:
 
 
 ServicesDep = Annotated[Services, Depends(services_of)]
-UploadsDep = Annotated[UploadQueue, Depends(uploads_of)]
+QueueDep = Annotated[RunQueue, Depends(queue_of)]
+StoppingDep = Annotated[asyncio.Event, Depends(stopping_of)]
+"""Set when the server begins to stop: streams end then."""
 AccessDep = Annotated[Access, Depends(access_of)]
 AdministratorDep = Annotated[bool, Depends(is_administrator)]
 
 TO_QUERY = Depends(Needs(Scope.QUERY))
 TO_INGEST = Depends(Needs(Scope.INGEST))
+TO_FOLLOW = Depends(Needs(Scope.QUERY, Scope.INGEST))
+"""Who uploads may see what became of it."""
+TO_MANAGE = Depends(manages)
 TO_ADMINISTER = Depends(Needs(Scope.ADMIN))
+"""What concerns the whole server: not for keys that are limited to collections."""
 
 
 def model_of(collection: str) -> str:
     return MODEL_PREFIX if collection == DEFAULT_COLLECTION else f"{MODEL_PREFIX}/{collection}"
+
+
+def id_of(key: ApiKey | None) -> str | None:
+    return None if key is None else key.id
+
+
+async def managed_run(run_id: str, services: ServicesDep, access: AccessDep) -> Run:
+    """A run of what may be administered. Raises NotFoundError: others look as if they were not there."""
+    run = await services.catalog.run(run_id)
+    if not access.may_manage(run.collection):
+        raise no_run(run_id)
+    return run
+
+
+ManagedRunDep = Annotated[Run, Depends(managed_run)]
 
 
 async def readable_collections(services: Services, access: Access) -> list[Collection]:

@@ -19,19 +19,29 @@ from kb.errors import (
     IndexSchemaMismatch,
     InvalidKey,
     InvalidQueryError,
+    InvalidSource,
     KBError,
+    NoBackupFolder,
     NotFoundError,
+    SourceBusy,
+    SourcePaused,
     TooManyRequests,
     UnsupportedFormat,
 )
 from kb.metrics import ERRORS
 from serving.app.hang_up import ClientGone
+from serving.reindexing import BeingReindexed
 
 STATUSES: dict[type[KBError], int] = {
     InvalidQueryError: 400,
     InvalidKey: 401,
     AccessDenied: 403,
+    InvalidSource: 400,
     NotFoundError: 404,
+    SourceBusy: 409,
+    SourcePaused: 409,
+    BeingReindexed: 409,
+    NoBackupFolder: 409,
     DocumentTooLarge: 413,
     UnsupportedFormat: 415,
     TooManyRequests: 429,

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from kb.errors import ConfigError
 from kb.settings import load_settings
 from retrieval.generations import CopyProgress
 from serving import backup as backups
@@ -75,10 +74,7 @@ def restore(place: PlaceArgument, json: JsonOption = False) -> None:
 
 
 def _folder(given: Path | None) -> Path:
-    folder = given or load_settings().backup.folder
-    if folder is None:
-        raise ConfigError("Say where backups are kept: --folder, or KB_BACKUP__FOLDER.")
-    return folder
+    return given or backups.folder_of(load_settings())
 
 
 def _show(found: list[Backup], json: bool) -> None:

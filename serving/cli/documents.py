@@ -1,11 +1,10 @@
 """`kb documents ...`."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from ingestion.duplicates import give_way
 from ingestion.progress import SyncProgress
 from kb.types import Document, DocumentStatus
 from serving.bootstrap import Services
@@ -13,7 +12,7 @@ from serving.cli.ingestion import report
 from serving.cli.output import JsonOption, print_json, print_table
 from serving.cli.progress import shown
 from serving.cli.running import run
-from serving.sync import sync_document
+from serving.sync import sync_document, to_be_read_again
 from serving.uploads import remove_document
 
 app = typer.Typer(help="List, look at, delete and retry documents.", no_args_is_help=True)
@@ -124,9 +123,7 @@ def retry(document_id: IdArgument, json: JsonOption = False) -> None:
 
     async def action(services: Services) -> Document:
         document = await services.catalog.document(document_id)
-        await give_way([document.id], await services.backends(document.collection), progress)
-        pending = replace(document, status=DocumentStatus.PENDING, attempts=0)
-        await services.catalog.save_documents([pending])
+        pending = await to_be_read_again(document, services)
         with shown(progress, quiet=json):
             await sync_document(pending, services, progress)
         return await services.catalog.document(document_id)

@@ -13,7 +13,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from kb.settings import EmbedderSettings
 from kb.types import Generation
 from retrieval.generations import CopyProgress
 from serving import reindexing
@@ -21,8 +20,7 @@ from serving.bootstrap import DEFAULT_COLLECTION, Services
 from serving.cli.output import CollectionOption, JsonOption, errors, print_json, print_table
 from serving.cli.progress import drawn
 from serving.cli.running import run
-
-BUILT_IN = "e5-onnx"
+from serving.parts import BUILT_IN_EMBEDDER, embedder_named
 
 app = typer.Typer(
     help="List and prune the index generations of a collection.", no_args_is_help=True
@@ -40,7 +38,7 @@ def reindex(
     embedder: Annotated[
         str,
         typer.Option(
-            help=f"{BUILT_IN}, or the folder or name of a sentence-transformers model; "
+            help=f"{BUILT_IN_EMBEDDER}, or the folder or name of a sentence-transformers model; "
             "without it, the settings' embedder."
         ),
     ] = "",
@@ -59,7 +57,7 @@ def reindex(
 
     Example: [bold]kb reindex --collection handbook --embedder intfloat/multilingual-e5-base[/]
     """
-    chosen = _embedder(embedder)
+    chosen = embedder_named(embedder)
 
     async def estimated(services: Services) -> reindexing.Estimate:
         return await reindexing.estimate(collection, services, chosen)
@@ -153,21 +151,13 @@ def prune(collection: CollectionOption = DEFAULT_COLLECTION, json: JsonOption = 
     """
 
     async def action(services: Services) -> list[Generation]:
-        return await reindexing.prune(collection, services)
+        return await reindexing.prune_all(collection, services)
 
     dropped = run(action)
     if json:
         print_json([generation.index_name for generation in dropped])
     else:
         typer.echo(f"Deleted {len(dropped)}: {', '.join(g.index_name for g in dropped) or 'none'}.")
-
-
-def _embedder(name: str) -> EmbedderSettings | None:
-    if not name:
-        return None
-    if name == BUILT_IN:
-        return EmbedderSettings(kind="e5-onnx")
-    return EmbedderSettings(kind="sentence-transformers", model=name)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """`kb keys ...`."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -9,7 +9,7 @@ from kb.types import ApiKey, Scope
 from serving.bootstrap import Services
 from serving.cli.output import JsonOption, print_json, print_table
 from serving.cli.running import run
-from serving.keys import create_key, key_named, rotate_key
+from serving.keys import create_key, in_days, key_named, revoke_key, rotate_key
 
 app = typer.Typer(
     help="API keys: who may ask, and what they may read. From the first key on, everybody needs one.",
@@ -38,7 +38,6 @@ def create(
 
     Example: [bold]kb keys create finance-bot --scope query --group finance --days 90[/]
     """
-    expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
 
     async def action(services: Services) -> tuple[ApiKey, str]:
         return await create_key(
@@ -47,7 +46,7 @@ def create(
             scopes=tuple(scope or [Scope.QUERY]),
             collections=tuple(collection or ()),
             groups=tuple(group or ()),
-            expires_at=expires_at,
+            expires_at=in_days(days),
         )
 
     _show(*run(action), json)
@@ -106,8 +105,7 @@ def revoke(key_id: str, json: JsonOption = False) -> None:
     """
 
     async def action(services: Services) -> ApiKey:
-        await services.catalog.keys.revoke(key_id, datetime.now(UTC))
-        return await key_named(services.catalog.keys, key_id)
+        return await revoke_key(services.catalog.keys, key_id)
 
     key = run(action)
     if json:

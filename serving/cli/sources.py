@@ -7,14 +7,12 @@ from typing import Annotated
 import typer
 
 from ingestion.planning import EngineKind, SyncMode
-from ingestion.sources import folder_record, list_record, upload_record
-from kb.errors import ConfigError
 from kb.types import Run, SourceKind, SourceRecord, Symlinks
 from serving.bootstrap import DEFAULT_COLLECTION, Services
 from serving.cli.output import CollectionOption, JsonOption, print_json, print_table
 from serving.cli.running import run
 from serving.cli.syncing import ConfirmOption, EngineOption, ModeOption, sync_and_report
-from serving.sources import add_source, pause_source, remove_source
+from serving.sources import add_source, new_record, pause_source, remove_source
 
 app = typer.Typer(help="Where documents come from.", no_args_is_help=True)
 
@@ -51,7 +49,7 @@ def add(
     """
 
     async def action(services: Services) -> SourceRecord:
-        record = _record(kind, path, collection, services)
+        record = new_record(kind, path, collection, services)
         chosen = replace(
             record,
             groups=tuple(group or ()),
@@ -67,17 +65,6 @@ def add(
         print_json(record)
     else:
         typer.echo(f"Added {record.root} as {record.id}. Index it: kb sync --source {record.id}")
-
-
-def _record(
-    kind: SourceKind, path: Path | None, collection: str, services: Services
-) -> SourceRecord:
-    if kind is SourceKind.UPLOAD:
-        return upload_record(collection, services.upload_folder(collection))
-    if path is None:
-        raise ConfigError(f"A source of kind {kind} needs a path.")
-    make = folder_record if kind is SourceKind.FOLDER else list_record
-    return make(collection, path.expanduser())
 
 
 @app.command("list")

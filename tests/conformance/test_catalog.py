@@ -12,6 +12,7 @@ from kb.db.catalog import STREAM_PAGE, SQLCatalog
 from kb.errors import ConfigError, InvalidQueryError, NotFoundError
 from kb.ports import Catalog
 from kb.types import (
+    Access,
     Document,
     DocumentStatus,
     FailureCategory,
@@ -352,6 +353,79 @@ async def test_cancelling_a_finished_run_changes_nothing(filled: Catalog) -> Non
     run = Run("r1", "docs", "s1", "incremental", RunStatus.DONE, NOON)
     await filled.start_run(run)
     assert await filled.cancel_run("r1") == run
+
+
+def queued(run_id: str, second: int, kind: str = "upload", collection: str | None = "docs") -> Run:
+    at = NOON + timedelta(seconds=second)
+    return Run(run_id, collection, None, kind, RunStatus.QUEUED, at, queued_at=at)
+
+
+async def test_the_queue_gives_each_run_once_in_the_order_of_arrival(filled: Catalog) -> None:
+    asked = replace(queued("r3", 3), request={"scope": "茶.md"}, requested_by="k1", source_id="s1")
+    for run in (queued("r2", 2), asked, queued("r1", 1), queued("b1", 0, "backup", None)):
+        await filled.start_run(run)
+    assert await filled.queued_runs() == {"upload": 3, "backup": 1}
+    claimed = [await filled.claim_run(["upload", "sync"]) for _ in range(4)]
+    assert [run and run.id for run in claimed] == ["r1", "r2", "r3", None]
+    last = claimed[2]
+    assert last
+    assert (last.status, last.attempts) == (RunStatus.RUNNING, 1)
+    assert last.started_at > last.queued_at  # type: ignore[operator]
+    assert (last.request, last.requested_by) == ({"scope": "茶.md"}, "k1")
+    assert await filled.queued_runs() == {"backup": 1}
+    assert {run.id for run in await filled.claimed_runs()} == {"r1", "r2", "r3"}
+
+
+async def test_a_run_is_claimed_by_one_of_many(filled: Catalog) -> None:
+    for number in range(5):
+        await filled.start_run(queued(f"r{number}", number))
+    claims = await asyncio.gather(*(filled.claim_run(["upload"]) for _ in range(20)))
+    claimed = [run.id for run in claims if run]
+    while run := await filled.claim_run(["upload"]):
+        claimed.append(run.id)
+    assert sorted(claimed) == [f"r{number}" for number in range(5)]
+
+
+async def test_only_a_running_run_is_put_back(filled: Catalog) -> None:
+    await filled.start_run(queued("r1", 1))
+    await filled.start_run(queued("r2", 2))
+    first = await filled.claim_run(["upload"])
+    assert first
+    later = replace(first, queued_at=NOON + timedelta(seconds=3), attempts=0, error="disk full")
+    await filled.requeue_run(later)
+    waiting = await filled.run("r1")
+    assert (waiting.status, waiting.error, waiting.finished_at) == (
+        RunStatus.QUEUED,
+        "disk full",
+        None,
+    )
+    assert [(run := await filled.claim_run(["upload"])) and run.id for _ in "12"] == ["r2", "r1"]
+    await filled.update_run("r1", counts={}, status=RunStatus.DONE)
+    await filled.requeue_run(later)
+    assert (await filled.run("r1")).status is RunStatus.DONE
+
+
+async def test_a_run_that_waits_is_cancelled_at_once(filled: Catalog) -> None:
+    await filled.start_run(queued("r1", 1))
+    cancelled = await filled.cancel_run("r1")
+    assert (cancelled.status, cancelled.finished_at is None) == (RunStatus.CANCELLED, False)
+    assert await filled.claim_run(["upload"]) is None
+    with pytest.raises(NotFoundError):
+        await filled.start_run(queued("r2", 1, collection="gone"))
+
+
+async def test_who_may_see_some_collections_sees_their_runs_alone(filled: Catalog) -> None:
+    await filled.ensure_collection("other")
+    for run in (
+        queued("r1", 1),
+        queued("r2", 2, collection="other"),
+        queued("r3", 3, "backup", None),
+    ):
+        await filled.start_run(run)
+    limited = Access(collections=frozenset({"docs"}))
+    assert [run.id for run in await filled.runs(access=limited)] == ["r1"]
+    assert [run.id for run in await filled.runs()] == ["r3", "r2", "r1"]
+    assert [run.id for run in await filled.runs(kinds=["upload"])] == ["r2", "r1"]
 
 
 # --- Leases -------------------------------------------------------------------------------------

@@ -23,10 +23,11 @@ from serving.health import examine
 from serving.keys import create_key
 from serving.reindexing import reindex, rollback
 from serving.repair import repair
+from serving.run_queue import RunQueue
 from serving.searching import bound_search
 from serving.sources import add_source, remove_source
 from serving.sync import SourceResult, request_of, sync_all, wanted_sources
-from serving.uploads import UploadQueue, remove_document
+from serving.uploads import add_upload, remove_document
 
 pytestmark = pytest.mark.slow
 
@@ -159,7 +160,7 @@ async def test_a_document_taken_out_leaves_its_text_to_the_others(
 async def test_an_upload_that_is_replaced_leaves_its_old_text_to_the_others(
     services: Services, docs: Path
 ) -> None:
-    uploads = UploadQueue(services)
+    uploads = RunQueue(services)
     await uploads.start()
     try:
         await uploaded(uploads, services, TEXT)
@@ -175,8 +176,9 @@ async def test_an_upload_that_is_replaced_leaves_its_old_text_to_the_others(
         await uploads.stop()
 
 
-async def uploaded(uploads: UploadQueue, services: Services, text: str) -> None:
-    document = await uploads.add("leave.md", BytesIO(text.encode()), "default")
+async def uploaded(uploads: RunQueue, services: Services, text: str) -> None:
+    content = BytesIO(text.encode())
+    document, _ = await add_upload("leave.md", content, "default", services, uploads)
     async with asyncio.timeout(60):
         while True:
             if (await services.catalog.document(document.id)).status is DocumentStatus.INDEXED:

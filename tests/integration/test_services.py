@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,8 +19,9 @@ from retrieval.embedders.hashing import HashingEmbedder
 from serving.bootstrap import Services, open_services
 from serving.health import Finding, examine
 from serving.repair import repair
+from serving.run_queue import RunQueue
 from serving.sync import ingest_path, sync_document
-from serving.uploads import UploadQueue, remove_document
+from serving.uploads import add_upload, remove_document, take_up_pending
 
 pytestmark = pytest.mark.slow
 
@@ -187,19 +189,25 @@ async def settled(services: Services, document_id: str) -> DocumentStatus:
 
 
 async def test_upload_queue_takes_up_what_was_left(services: Services) -> None:
-    stopped = UploadQueue(services)
-    document = await stopped.add("tea.md", io.BytesIO(b"# Tea\n\nOolong."), "default")
-    partial = services.upload_folder("default") / ".0123.partial"
-    partial.write_bytes(b"half")
-    queue = UploadQueue(services)
+    content = io.BytesIO(b"# Tea\n\nOolong.")
+    stopped = RunQueue(services)
+    document, run = await add_upload("tea.md", content, "default", services, stopped)
+    await services.catalog.cancel_run(run.id)
+    half, older = (services.upload_folder("default") / f".{n}.partial" for n in (1, 2))
+    for partial in (half, older):
+        partial.write_bytes(b"half")
+    os.utime(older, (0, 0))
+    queue = RunQueue(services)
+    await take_up_pending(services, queue)
     await queue.start()
     assert await settled(services, document.id) is DocumentStatus.INDEXED
     await queue.stop()
-    assert not partial.exists()
+    assert not older.exists()
+    half.unlink()  # Another server may be writing it at this moment.
     assert await remove_document(await services.catalog.document(document.id), services) is None
     assert list(services.upload_folder("default").iterdir()) == []
 
 
 async def test_upload_into_a_collection_of_no_name(services: Services) -> None:
     with pytest.raises(InvalidQueryError, match="No Name"):
-        await UploadQueue(services).add("tea.md", io.BytesIO(b"x"), "No Name")
+        await add_upload("x.md", io.BytesIO(b"x"), "No Name", services, RunQueue(services))

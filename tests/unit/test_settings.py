@@ -6,7 +6,7 @@ import pytest
 
 from kb.errors import ConfigError
 from kb.settings import Settings, leaves, load_settings, variable_name
-from serving.cli.configuration import setting_rows
+from serving.setting_rows import setting_rows
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from serving.searching import bound_search
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 
 
-@router.post("")
+@router.post("", responses={200: {"content": {"text/event-stream": {}}}})
 async def complete(
     body: ChatRequest, request: Request, services: ServicesDep, access: AccessDep
 ) -> Response:

@@ -1,19 +1,21 @@
 """Upload, list, get, status, chunks and delete under /v1/documents."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Query, UploadFile
 
 from kb.errors import AccessDenied
 from kb.types import ApiKey, DocumentStatus
 from serving.app.dependencies import (
+    TO_FOLLOW,
     TO_INGEST,
     TO_QUERY,
     AccessDep,
     KeyDep,
+    QueueDep,
     ServicesDep,
-    UploadsDep,
     check_collection,
+    id_of,
 )
 from serving.app.documents.protocol import (
     ChunkBody,
@@ -22,30 +24,45 @@ from serving.app.documents.protocol import (
     DocumentDeleted,
     DocumentPage,
     DocumentState,
+    UploadBody,
     document_body,
     document_error,
+    upload_body,
 )
 from serving.bootstrap import DEFAULT_COLLECTION
 from serving.keys import clean_groups
-from serving.uploads import remove_document
+from serving.uploads import add_upload, remove_document
 
 EVERYBODY = "*"
 """An empty field of a form is as good as none, so this has a word."""
 
+UPLOAD_EXAMPLE: Final = {
+    "requestBody": {
+        "content": {
+            "multipart/form-data": {
+                "example": {"file": "leave.pdf", "collection": "handbook", "groups": "staff"}
+            }
+        }
+    }
+}
+
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
 
-@router.post("", status_code=202, dependencies=[TO_INGEST])
+@router.post("", status_code=202, dependencies=[TO_INGEST], openapi_extra=UPLOAD_EXAMPLE)
 async def upload(
     file: UploadFile,
-    uploads: UploadsDep,
+    queue: QueueDep,
     services: ServicesDep,
     key: KeyDep,
     access: AccessDep,
     collection: Annotated[str, Form()] = DEFAULT_COLLECTION,
     groups: Annotated[str | None, Form()] = None,
-) -> DocumentBody:
-    """Stores a file and indexes it in the background; the same name with the same groups replaces it.
+) -> UploadBody:
+    """Stores a file and gives the run that indexes it; the same name with the same groups replaces it.
+
+    The run waits in the queue, and survives a restart: watch it at `/v1/runs/{run_id}` or
+    `/v1/runs/{run_id}/events`. A document that can't be read fails its run, and says why in both.
 
     `groups` (with commas) are those who may read it; none given: the key's own. `*`: everybody
     who may read the collection.
@@ -53,10 +70,19 @@ async def upload(
     if not access.may_read(collection):
         await check_collection(collection, services, access)
     chosen = _upload_groups(groups, key)
-    return document_body(await uploads.add(file.filename or "", file.file, collection, chosen))
+    document, run = await add_upload(
+        file.filename or "",
+        file.file,
+        collection,
+        services,
+        queue,
+        groups=chosen,
+        requested_by=id_of(key),
+    )
+    return upload_body(document, run.id)
 
 
-@router.get("", dependencies=[TO_QUERY])
+@router.get("", dependencies=[TO_FOLLOW])
 async def list_documents(
     services: ServicesDep,
     access: AccessDep,
@@ -76,12 +102,12 @@ async def list_documents(
     )
 
 
-@router.get("/{document_id}", dependencies=[TO_QUERY])
+@router.get("/{document_id}", dependencies=[TO_FOLLOW])
 async def get_document(document_id: str, services: ServicesDep, access: AccessDep) -> DocumentBody:
     return document_body(await services.catalog.document(document_id, access))
 
 
-@router.get("/{document_id}/status", dependencies=[TO_QUERY])
+@router.get("/{document_id}/status", dependencies=[TO_FOLLOW])
 async def get_status(document_id: str, services: ServicesDep, access: AccessDep) -> DocumentState:
     document = await services.catalog.document(document_id, access)
     return DocumentState(id=document.id, status=document.status, error=document_error(document))

@@ -1,0 +1,1 @@
+"""Backups: list, make, verify."""

@@ -1,0 +1,1 @@
+"""Index generations: list, prune, build anew, go back."""
