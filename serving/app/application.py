@@ -23,6 +23,7 @@ from serving.app.page.router import router as page
 from serving.app.runs.router import router as runs
 from serving.app.search.router import router as search
 from serving.bootstrap import Services
+from serving.caching.cache import Cache
 from serving.limits import Limits
 from serving.uploads import UploadQueue
 
@@ -30,6 +31,7 @@ from serving.uploads import UploadQueue
 def create_app(services: Services) -> FastAPI:
     """The API over services that the caller opens and closes."""
     limits = Limits(services.settings.limits)
+    cache = Cache.open(services.settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -42,6 +44,7 @@ def create_app(services: Services) -> FastAPI:
         warming.cancel()
         await uploads.stop()
         await limits.close()
+        await cache.close()
 
     # No docs pages: they load scripts from elsewhere. The description itself is at /openapi.json.
     app = FastAPI(
@@ -54,6 +57,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.limits = limits
+    app.state.cache = cache
     app.add_middleware(SameMachine, keys_exist=services.catalog.keys.exist)
     server = services.settings.server
     app.add_middleware(Door, most=server.max_requests)
