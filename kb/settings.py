@@ -49,6 +49,12 @@ class EmbedderSettings(Section):
         le=1024,
         description="passages of one model call; 0 takes the model's own: 8 for e5-onnx, 32 on torch",
     )
+    query_batch: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="texts of different questions in one call; 0 takes the model's own: 1 for e5-onnx, 32 on torch",
+    )
 
 
 class ChunkingSettings(Section):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ingestion.chunking import CHUNKER_VERSION
 from ingestion.indexing import InProcessEngine
@@ -20,9 +20,14 @@ from kb.types import Generation, IndexSchema
 from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
 from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
+from retrieval.embedders.micro_batches import MicroBatchingEmbedder
+from retrieval.embedders.remembered import RememberingEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
 from retrieval.lance_store import LanceStore
 from retrieval.mapping import MAPPING_VERSION
+
+TORCH_QUERY_BATCH: Final = 32
+"""As many questions in one call as passages by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,14 @@ async def open_embedder(settings: Settings) -> Embedder:
     The first call on a machine builds the model (10 s).
     """
     models = settings.data_dir / "models"
-    return await LanguageNeutralEmbedder.over(await _open_model(settings, models), models)
+    model = await _open_model(settings, models)
+    together = MicroBatchingEmbedder.over(model, _query_batch(settings.embedder))
+    return RememberingEmbedder(await LanguageNeutralEmbedder.over(together, models))
+
+
+def _query_batch(section: EmbedderSettings) -> int:
+    """The built-in model takes eight questions of different lengths as long as one by one (decision 16)."""
+    return section.query_batch or (1 if section.kind == "e5-onnx" else TORCH_QUERY_BATCH)
 
 
 async def _open_model(settings: Settings, models: Path) -> Embedder:
