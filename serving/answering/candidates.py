@@ -16,10 +16,10 @@ from kb.types import Chunk, Hit
 from serving.answering.question_words import content_terms
 from serving.answering.sentences import Piece, pieces
 
-COMPARED_ACROSS: Final = 8
-"""Pieces embedded where the foremost is in another language than the question, so that words tell little."""
+MOST_COMPARED: Final = 8
+"""Pieces embedded for a follow-up, and where the foremost is in another language than the question."""
 
-MOST_COMPARED: Final = 400
+LONGEST_COMPARED: Final = 400
 """Characters of a piece that are compared: code and text without sentences can be very long."""
 
 # What a piece is expected to score (`extractive.score`): least squares over 14,600 pieces of 612 questions,
@@ -81,7 +81,7 @@ def _quotable(hit: Hit, piece: Piece) -> Quotable:
     text = whole[slice(*piece.span)]
     if piece.lead:
         text = _TABLE_LINES.sub(" ", f"{whole[slice(*piece.lead)]} {text}").strip()
-    text = text[:MOST_COMPARED]
+    text = text[:LONGEST_COMPARED]
     return Quotable(hit, piece, text, f"{_heading(hit.chunk, piece)}\n{text}".strip())
 
 

@@ -15,7 +15,7 @@ from kb.ports import Embedder
 from kb.types import Citation, Hit, Vector, Vectors
 from serving.answering import citations
 from serving.answering.candidates import (
-    COMPARED_ACROSS,
+    MOST_COMPARED,
     Candidate,
     candidates,
     covered,
@@ -80,8 +80,9 @@ async def find_quotes(
     if not everything:
         return Extract((), None)
     ranked = candidates(focus or question, everything)
-    alike = language(ranked[0].quotable.text) == language(question)
-    compared = ranked[: 1 if alike else COMPARED_ACROSS]
+    # A follow-up means more than its words, and words say little in another language.
+    by_words = not focus and language(ranked[0].quotable.text) == language(question)
+    compared = ranked[: 1 if by_words else MOST_COMPARED]
     # All as queries: sentences are compared with a question, not with long passages, and the
     # embedder answers queries at once, even while documents are being ingested.
     asked = [question, focus] if focus else [question]
@@ -96,9 +97,9 @@ async def find_quotes(
         same_language=language(compared[nearest].quotable.text) == language(question),
     )
     scores = [candidate.expected for candidate in ranked]
-    if not alike:
+    if not by_words:
         scores[: len(compared)] = map(score, compared, similarities.tolist())
-    margin = EXPECTED_MARGIN if alike else MARGIN
+    margin = EXPECTED_MARGIN if by_words else MARGIN
     return Extract(tuple(choose(ranked, scores, limit, margin)), evidence)
 
 
