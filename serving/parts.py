@@ -139,14 +139,19 @@ async def open_embedder(settings: Settings) -> Embedder:
 
     The first call on a machine builds the model (10 s).
     """
+    return RememberingEmbedder(await open_plain_embedder(settings))
+
+
+async def open_plain_embedder(settings: Settings) -> Embedder:
+    """Which embeds a question again each time: measurements that ask twice would measure a dictionary."""
     models = settings.data_dir / "models"
     model = await _open_model(settings, models)
     together = MicroBatchingEmbedder.over(model, _query_batch(settings.embedder))
-    return RememberingEmbedder(await LanguageNeutralEmbedder.over(together, models))
+    return await LanguageNeutralEmbedder.over(together, models)
 
 
 def _query_batch(section: EmbedderSettings) -> int:
-    """The built-in model takes eight questions of different lengths as long as one by one (decision 16)."""
+    """The built-in model gains a tenth by batches of eight, and all wait for the last (decision 16)."""
     return section.query_batch or (1 if section.kind == "e5-onnx" else TORCH_QUERY_BATCH)
 
 
