@@ -26,13 +26,14 @@ from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
 from retrieval.evaluate import answer_f1, auc
 from retrieval.memory_index import MemoryIndex
 from retrieval.search import search
-from serving.answering.answer import Message, answer
+from serving.answering.answer import Message, answer, quoting
 from serving.answering.extractive import Extract, Quote, find_quotes
 from serving.answering.refusal import reason_to_refuse, strength
 from serving.question_sets import Passage, Question, load_question_set
 
 DIALOGUES = Path(__file__).parent.parent / "tests" / "unit" / "dialogues.json"
 SETTINGS = AnswerSettings()
+ANSWERING = quoting(SETTINGS)
 
 # (questions, passages). Questions whose answers are in the passages, in one language and across.
 ANSWERABLE = (
@@ -150,7 +151,7 @@ class Bench:
                 Message("assistant" if i % 2 else "user", t)
                 for i, t in enumerate(dialogue["turns"])
             ]
-            given = await answer(turns, search=find, embedder=self._embedder, settings=SETTINGS)
+            given = await answer(turns, search=find, embedder=self._embedder, answering=ANSWERING)
             cited = [citation.document_id for citation in given.citations]
             first += cited[:1] == [dialogue["fact"]]
             any_of_them += dialogue["fact"] in cited

@@ -102,7 +102,9 @@ async def load(url: str, bodies: list[dict[str, Any]], clients: int) -> tuple[li
     """Each client sends the next body when it is free; gives the timings and the seconds of all."""
     waiting = list(bodies)
     timings: list[Timing] = []
-    async with httpx.AsyncClient(trust_env=False, timeout=600, limits=httpx.Limits()) as client:
+    async with httpx.AsyncClient(
+        trust_env=False, timeout=600, limits=httpx.Limits(), headers={"Cache-Control": "no-store"}
+    ) as client:
 
         async def work() -> None:
             while waiting:

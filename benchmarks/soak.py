@@ -34,7 +34,9 @@ async def ask(client: httpx.AsyncClient, kb: str, question: str, chance: random.
     patience = chance.uniform(0.0, 1.5) if chance.random() < HANGS_UP else 300.0
     try:
         async with asyncio.timeout(patience):
-            response = await client.post(f"{kb}/v1/chat/completions", json=body)
+            response = await client.post(
+                f"{kb}/v1/chat/completions", json=body, headers={"Cache-Control": "no-store"}
+            )
     except TimeoutError:
         return "hung up"
     if b'"error"' in response.content:

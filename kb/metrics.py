@@ -39,6 +39,12 @@ LIMITED: Final = Counter(
 )
 IN_FLIGHT: Final = Gauge("kb_requests_in_flight", "Requests worked on at this moment.")
 
+CACHE: Final = Counter(
+    "kb_cache_lookups_total",
+    "Searches and answers looked for among those given before: hit, miss, unavailable (Redis is gone).",
+    ["cache", "outcome"],
+)
+
 # --- Requests and their stages ------------------------------------------------------------------
 
 REQUESTS: Final = Histogram(

@@ -323,7 +323,17 @@ class Catalog(Protocol):
         """
         ...
 
-    async def live_generation(self, collection: str) -> Generation | None: ...
+    async def live_generation(self, collection: str) -> Generation | None:
+        """With its stamp, which every change of the collection's documents has made another."""
+        ...
+
+    async def touch(self, collection: str) -> None:
+        """Gives the live generation another stamp: its index was changed, though no document was.
+
+        Raises NotFoundError where there is no such collection.
+        """
+        ...
+
     async def generations(self, collection: str) -> list[Generation]: ...
 
     # Sources

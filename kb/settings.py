@@ -63,6 +63,12 @@ class EmbedderSettings(Section):
         le=1024,
         description="passages of one model call; 0 takes the kind's own: 8, 32 on torch, 16 with open-inference",
     )
+    query_batch: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="texts of different questions in one call; 0 takes the model's own: 1 for e5-onnx, 32 on torch",
+    )
 
 
 class ChunkingSettings(Section):
@@ -338,6 +344,21 @@ class LimitsSettings(Section):
     )
 
 
+class CacheSettings(Section):
+    """Of searches and answers. A change of the index or of rights is seen at once, whatever is kept."""
+
+    ttl_s: float = Field(
+        600.0, ge=0, description="seconds that a search or an answer is kept; 0 keeps nothing"
+    )
+    size_mb: int = Field(
+        64, ge=0, description="most memory (MiB) of this process for it; 0 keeps nothing here"
+    )
+    redis_url: SecretStr = Field(
+        SecretStr(""),
+        description="redis://:password@host:6379/0, where servers share it, with passages' text (extra [redis])",
+    )
+
+
 class BackupSettings(Section):
     folder: Path | None = Field(
         None, description="where `kb backup` and the worker keep backups; on another disk, best"
@@ -378,6 +399,7 @@ class Settings(BaseSettings):
     generation: GenerationSettings = GenerationSettings()
     server: ServerSettings = ServerSettings()
     limits: LimitsSettings = LimitsSettings()
+    cache: CacheSettings = CacheSettings()
     backup: BackupSettings = BackupSettings()
     log: LogSettings = LogSettings()
 

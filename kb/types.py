@@ -353,6 +353,8 @@ class Generation:
     schema: IndexSchema
     live: bool
     embedder: Mapping[str, Any] = field(default_factory=dict)
+    stamp: str = field(default="", compare=False)
+    """Random, and another one after every change of what a search of the live index may find."""
 
 
 class SourceKind(StrEnum):

@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from time import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import structlog
 from limits import RateLimitItem, RateLimitItemPerMinute
@@ -19,15 +18,10 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 from limits.storage import storage_from_string
 
-from kb.errors import ConfigError, TooManyRequests
+from kb.errors import TooManyRequests
 from kb.metrics import LIMITED
 from kb.settings import LimitsSettings
-
-if TYPE_CHECKING:
-    from redis.asyncio import ConnectionPool
-
-REDIS_TIMEOUT_S: Final = 0.5
-"""A Redis that is slow must not hold questions up longer."""
+from serving.redis_pool import redis_pool
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +48,7 @@ class Limits:
         self._going_on: Counter[str] = Counter()
         self._here = MovingWindowRateLimiter(MemoryStorage())
         redis = settings.redis_url.get_secret_value()
-        self._pool = _pool(redis) if redis else None
+        self._pool = redis_pool(redis, "KB_LIMITS__REDIS_URL") if redis else None
         self._shared = MovingWindowRateLimiter(_redis(redis, self._pool)) if self._pool else None
 
     async def count(self, key_id: str) -> Allowance | None:
@@ -111,25 +105,6 @@ async def _hit(
     window = await limiter.get_window_stats(rate, key_id)
     resets_s = max(1, round(window.reset_time - time()))
     return allowed, Allowance(rate.amount, max(0, window.remaining), resets_s)
-
-
-def _pool(url: str) -> "ConnectionPool":
-    if find_spec("redis") is None:
-        raise ConfigError(
-            "KB_LIMITS__REDIS_URL is set, but the client for Redis is missing. Install the extra:"
-            " pip install 'kb-server[redis]'"
-        )
-    from redis.asyncio import ConnectionPool
-
-    try:
-        return ConnectionPool.from_url(
-            url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
-        )
-    except ValueError as error:
-        # Without its message: that may quote the password.
-        raise ConfigError(
-            "KB_LIMITS__REDIS_URL can't be used. It must be like redis://:password@host:6379/0."
-        ) from error
 
 
 def _redis(url: str, pool: Any) -> Storage:

@@ -45,7 +45,9 @@ async def repair(collection: str, services: Services, progress: SyncProgress) ->
     live = await services.live(collection)
     await services.store.alias(alias_of(collection), live.generation.index_name)
     found = await differences(services.catalog, collection, live.index)
-    await live.index.delete(sorted(found.orphaned))
+    if found.orphaned:
+        await live.index.delete(sorted(found.orphaned))
+        await services.catalog.touch(collection)
     again = [
         replace(found.wanted[document_id], status=DocumentStatus.PENDING)
         for document_id in sorted(found.to_read)

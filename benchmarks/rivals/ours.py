@@ -13,6 +13,7 @@ from retrieval.fusion import Mode
 from retrieval.search import find_candidates, hits
 from serving.bootstrap import DEFAULT_COLLECTION, open_services
 from serving.evaluation import throw_away
+from serving.parts import open_plain_embedder
 from serving.sync import ingest_path
 
 
@@ -29,7 +30,7 @@ class Ours:
         chunking = settings.chunking.model_copy(update={"max_tokens": job.chunk_tokens})
         embedder = settings.embedder.model_copy(update={"batch_size": job.batch})
         settings = settings.model_copy(update={"chunking": chunking, "embedder": embedder})
-        self._opened = open_services(throw_away(settings, folder / "data"))
+        self._opened = open_services(throw_away(settings, folder / "data"), open_plain_embedder)
         self._services = self._runner.run(self._opened.__aenter__())
 
     def ingest(self, folder: Path) -> None:

@@ -26,6 +26,8 @@ from kb.db.generations import (
     generation_row,
     holder,
     lock_collection,
+    lock_shared,
+    restamp,
     set_hold,
 )
 from kb.db.keys import SQLKeys
@@ -180,6 +182,12 @@ class SQLCatalog(SQLRuns):
                 raise NotFoundError(
                     f"The collection {collection!r} has no index generation {number}."
                 )
+            await restamp(connection, [collection])
+
+    async def touch(self, collection: str) -> None:
+        async with self._database.write() as connection:
+            await lock_collection(connection, collection, shared=True)
+            await restamp(connection, [collection])
 
     async def live_generation(self, collection: str) -> Generation | None:
         found = await self._generations(
@@ -209,8 +217,15 @@ class SQLCatalog(SQLRuns):
             await upsert(connection, tables.sources, [values_of(source)])
 
     async def delete_source(self, source_id: str) -> None:
+        of_source = tables.sources.c.id == source_id
         async with self._database.write() as connection:
-            await connection.execute(delete(tables.sources).where(tables.sources.c.id == source_id))
+            collection = await connection.scalar(
+                select(tables.sources.c.collection).where(of_source)
+            )
+            if collection is not None:
+                await lock_collection(connection, collection, shared=True)
+                await connection.execute(delete(tables.sources).where(of_source))
+                await restamp(connection, [collection])
 
     async def source(self, source_id: str) -> SourceRecord:
         query = select(tables.sources).where(tables.sources.c.id == source_id)
@@ -283,10 +298,13 @@ class SQLCatalog(SQLRuns):
     ) -> None:
         # By id, so that two writers lock rows in the same order and never wait for each other.
         rows = sorted(map(values_of, documents), key=lambda row: row["id"])
+        collections = {document.collection for document in documents}
         async with self._database.write() as connection:
+            await lock_shared(connection, collections)
             await check_live(connection, generation)
             await upsert(connection, tables.documents, rows)
             await duplicates.check_originals(connection, documents)
+            await restamp(connection, collections)
 
     async def delete_documents(
         self, document_ids: Sequence[str], generation: Generation | None = None
@@ -297,9 +315,14 @@ class SQLCatalog(SQLRuns):
         rows = [{"document_id": document_id} for document_id in sorted(document_ids)]
         if not rows:
             return
+        of_these = tables.documents.c.id.in_(document_ids)
+        in_collections = select(tables.documents.c.collection).where(of_these).distinct()
         async with self._database.write() as connection:
+            collections = (await connection.scalars(in_collections)).all()
+            await lock_shared(connection, collections)
             await check_live(connection, generation)
             await connection.execute(statement, rows)
+            await restamp(connection, collections)
 
     # --- Duplicates -----------------------------------------------------------------------------
 

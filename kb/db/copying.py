@@ -8,6 +8,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kb.db import tables
+from kb.db.generations import new_stamp
 from kb.db.session import Database, is_sqlite
 from kb.errors import ConfigError
 
@@ -56,8 +57,10 @@ async def _pages(
 ) -> AsyncIterator[Sequence[dict[str, Any]]]:
     async with connection.stream(rows) as found:
         async for page in found.mappings().partitions(PAGE):
-            yield [dict(row) | _no_hold(row) for row in page]
+            yield [dict(row) | _anew(row) for row in page]
 
 
-def _no_hold(row: Any) -> dict[str, None]:
-    return {name: None for name in ("held_by", "held_until") if name in row}
+def _anew(row: Any) -> dict[str, Any]:
+    """No hold, and a stamp of the copy's own: a cache may hold what was found under the old one."""
+    fresh = {"held_by": None, "held_until": None, "stamp": new_stamp()}
+    return {name: value for name, value in fresh.items() if name in row}

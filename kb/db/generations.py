@@ -1,5 +1,7 @@
 """Which index generation of a collection is live, who may change that, and who may write meanwhile."""
 
+import uuid
+from collections.abc import Iterable
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
@@ -62,6 +64,30 @@ async def check_live(connection: AsyncConnection, generation: Generation | None)
         raise being_switched(collection)
 
 
+async def lock_shared(connection: AsyncConnection, collections: Iterable[str]) -> None:
+    """As writers of documents do, before anything else: whoever deletes a collection locks it first too."""
+    for name in sorted(set(collections)):
+        await lock_collection(connection, name, shared=True)
+
+
+async def restamp(connection: AsyncConnection, collections: Iterable[str]) -> None:
+    """Tells everybody that what was found in these before may be found no more.
+
+    Last in its transaction: other writers of the collection wait for this row until it ends.
+    """
+    for name in sorted(set(collections)):
+        await connection.execute(
+            update(tables.generations)
+            .where(tables.generations.c.collection == name, tables.generations.c.live)
+            .values(stamp=new_stamp())
+        )
+
+
+def new_stamp() -> str:
+    """Never the same again: a counter would be, after a backup is restored."""
+    return uuid.uuid4().hex
+
+
 def being_switched(collection: str) -> GenerationSwitched:
     return GenerationSwitched(
         f"The collection {collection} is changing to another index. Try again in a moment."
@@ -75,6 +101,7 @@ def generation_row(generation: Generation) -> dict[str, Any]:
         "index_name": generation.index_name,
         "live": generation.live,
         "embedder": dict(generation.embedder),
+        "stamp": new_stamp(),
         "created_at": datetime.now(UTC),
         **{field.name: getattr(generation.schema, field.name) for field in fields(IndexSchema)},
     }
@@ -82,4 +109,6 @@ def generation_row(generation: Generation) -> dict[str, Any]:
 
 def generation_of(row: Row[Any]) -> Generation:
     schema = IndexSchema(*(row._mapping[field.name] for field in fields(IndexSchema)))
-    return Generation(row.collection, row.number, row.index_name, schema, row.live, row.embedder)
+    return Generation(
+        row.collection, row.number, row.index_name, schema, row.live, row.embedder, row.stamp
+    )

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from kb.db.columns import CleanText, Strings, UtcDateTime, one_of
 from kb.types import DocumentStatus, FailureCategory, RunStatus, SourceKind, Symlinks
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 """The newest migration. A constant, so that opening the catalogue needs no alembic (1 s to import)."""
 
 metadata = MetaData(
@@ -147,6 +147,8 @@ generations = Table(
     Column("chunker_version", Integer, nullable=False),
     Column("live", Boolean, nullable=False),
     Column("embedder", JSON, nullable=False),
+    # See `kb.types.Generation`: what was found before is kept under the stamp it was found with.
+    Column("stamp", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     # The database itself refuses a second live generation.
     Index(

@@ -19,7 +19,8 @@ class Answer:
     `answered_by` is "generator", "fallback", "extractive", "passages", or "refusal" where nothing was
     asked of any; `degraded_because` says why a lower rung answered than the highest configured, and
     is None where the highest did. `refusal` is set when refused. `model`, `prompt` (its version),
-    `reasoning`, `usage` and `logprobs` are a generator's; `support` is None for JSON.
+    `reasoning`, `usage` and `logprobs` are a generator's; `support` is None for JSON. `cached` says that
+    it was given before.
     """
 
     text: str
@@ -36,6 +37,7 @@ class Answer:
     finish: str = "stop"
     usage: Usage | None = None
     logprobs: tuple[Mapping[str, Any], ...] = ()
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

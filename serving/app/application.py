@@ -41,6 +41,7 @@ from serving.app.runs.router import router as runs
 from serving.app.search.router import router as search
 from serving.app.sources.router import router as sources
 from serving.bootstrap import Services
+from serving.caching.cache import Cache
 from serving.limits import Limits
 from serving.run_queue import RunQueue
 from serving.uploads import take_up_pending
@@ -50,6 +51,7 @@ def create_app(services: Services) -> FastAPI:
     """The API over services that the caller opens and closes."""
     limits = Limits(services.settings.limits)
     queue = RunQueue(services)
+    cache = Cache.open(services.settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -61,6 +63,7 @@ def create_app(services: Services) -> FastAPI:
         warming.cancel()
         await queue.stop()
         await limits.close()
+        await cache.close()
 
     # No docs pages: they load scripts from elsewhere. The description itself is at /openapi.json.
     app = FastAPI(
@@ -75,6 +78,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.limits = limits
     app.state.queue = queue
     app.state.stopping = asyncio.Event()
+    app.state.cache = cache
     app.add_middleware(SameMachine, keys_exist=services.catalog.keys.exist)
     server = services.settings.server
     app.add_middleware(Door, most=server.max_requests)

@@ -9,7 +9,9 @@ from kb.db.runs import no_run
 from kb.errors import AccessDenied, CatalogUnavailable, InvalidKey, NotFoundError
 from kb.types import UNRESTRICTED, Access, ApiKey, Collection, Run, Scope
 from serving.bootstrap import DEFAULT_COLLECTION, Services
+from serving.caching.cache import Cache
 from serving.keys import authenticate
+from serving.parts import Live
 from serving.run_queue import RunQueue
 from serving.server_address import is_loopback
 
@@ -34,6 +36,13 @@ def queue_of(request: Request) -> RunQueue:
 def stopping_of(request: Request) -> asyncio.Event:
     stopping: asyncio.Event = request.app.state.stopping
     return stopping
+
+
+def cache_of(request: Request) -> Cache:
+    """The server's, or none for a request that says `Cache-Control: no-store` (or `no-cache`)."""
+    cache: Cache = request.app.state.cache
+    wishes = request.headers.get("cache-control", "").lower()
+    return cache.without_store() if "no-store" in wishes or "no-cache" in wishes else cache
 
 
 async def key_of(request: Request) -> ApiKey | None:
@@ -95,6 +104,7 @@ ServicesDep = Annotated[Services, Depends(services_of)]
 QueueDep = Annotated[RunQueue, Depends(queue_of)]
 StoppingDep = Annotated[asyncio.Event, Depends(stopping_of)]
 """Set when the server begins to stop: streams end then."""
+CacheDep = Annotated[Cache, Depends(cache_of)]
 AccessDep = Annotated[Access, Depends(access_of)]
 AdministratorDep = Annotated[bool, Depends(is_administrator)]
 
@@ -137,6 +147,30 @@ async def _is_readable(name: str, services: Services, access: Access) -> bool:
     if await services.catalog.live_generation(name) is not None:
         return True
     return name in [c.name for c in await services.catalog.collections()]
+
+
+async def live_of(name: str, services: Services, access: Access) -> Live:
+    """The live index of a collection that may be read, in one query. Raises as `check_collection` does."""
+    return await _live(name, services, access) or await _without_index(name, services, access)
+
+
+async def live_of_model(model: str, services: Services, access: Access) -> Live:
+    """As `live_of`, of the collection that a model stands for. Raises as `collection_of` does."""
+    prefix, _, rest = model.partition("/")
+    name = rest or DEFAULT_COLLECTION
+    if prefix == MODEL_PREFIX and (live := await _live(name, services, access)):
+        return live
+    return await services.live(await collection_of(model, services, access))
+
+
+async def _live(name: str, services: Services, access: Access) -> Live | None:
+    generation = await services.catalog.live_generation(name) if access.may_read(name) else None
+    return await services.open(generation) if generation else None
+
+
+async def _without_index(name: str, services: Services, access: Access) -> Live:
+    await check_collection(name, services, access)
+    return await services.live(name)  # Made meanwhile, or an error that says what to do.
 
 
 async def check_collection(name: str, services: Services, access: Access) -> None:

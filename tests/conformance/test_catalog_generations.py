@@ -83,3 +83,52 @@ async def test_only_generations_that_are_not_live_are_deleted(
     for number in (generation.number, newer.number, newer.number, 99):
         await filled.delete_generation("docs", number)
     assert await filled.generations("docs") == [generation]
+
+
+async def test_every_change_of_what_may_be_found_gives_the_live_index_another_stamp(
+    filled: Catalog, generation: Generation
+) -> None:
+    (document, *_) = await filled.documents(collection="docs")
+    seen = [generation.stamp]
+
+    async def is_new() -> bool:
+        live = await filled.live_generation("docs")
+        assert live is not None
+        seen.append(live.stamp)
+        return live.stamp not in seen[:-1]
+
+    assert await is_new()
+    await filled.documents(collection="docs")
+    await filled.save_documents([])
+    await filled.delete_documents([])
+    assert not await is_new()
+    await filled.save_documents([document])
+    assert await is_new()
+    await filled.delete_documents([document.id], generation)
+    assert await is_new()
+    await filled.touch("docs")
+    assert await is_new()
+    newer = await filled.add_generation("docs", SCHEMA)
+    assert not await is_new()
+    await filled.set_live("docs", newer.number)
+    assert await is_new()
+    await filled.set_live("docs", generation.number)
+    assert await is_new(), "what was found before it was live the first time may have changed"
+    await filled.delete_source(document.source_id)
+    assert await is_new()
+    with pytest.raises(NotFoundError):
+        await filled.touch("nowhere")
+
+
+async def test_a_change_of_one_collection_leaves_the_stamps_of_others(
+    filled: Catalog, generation: Generation
+) -> None:
+    await filled.ensure_collection("others")
+    other = await filled.add_generation("others", SCHEMA)
+    await filled.set_live("others", other.number)
+    before = await filled.live_generation("others")
+    await filled.save_documents(await filled.documents(collection="docs"), generation)
+    after = await filled.live_generation("others")
+    assert before is not None
+    assert after is not None
+    assert before.stamp == after.stamp

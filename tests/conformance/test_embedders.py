@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from retrieval.embedders import model_repository
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder
 from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.embedders.language_neutral import LanguageNeutralEmbedder
+from retrieval.embedders.micro_batches import MicroBatchingEmbedder
 from retrieval.embedders.open_inference import OpenInferenceEmbedder
+from retrieval.embedders.remembered import RememberingEmbedder
 from retrieval.embedders.sentence_transformers import SentenceTransformersEmbedder
 from tests.inference_server import inference_server
 
@@ -58,6 +61,8 @@ async def _sentence_transformers(folder: Path) -> Embedder:
     params=[
         "hashing",
         "neutral-hashing",
+        "batching-hashing",
+        "remembering-hashing",
         pytest.param("e5-onnx", marks=pytest.mark.slow),
         pytest.param("neutral-e5-onnx", marks=pytest.mark.slow),
         pytest.param("open-inference", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
@@ -68,7 +73,7 @@ async def embedder(
     request: pytest.FixtureRequest, tmp_path: Path, model_folder: Path
 ) -> AsyncIterator[Embedder]:
     made: Embedder
-    match request.param.removeprefix("neutral-"):
+    match re.sub("^(neutral|batching|remembering)-", "", request.param):
         case "hashing":
             made = HashingEmbedder(tmp_path)
         case "e5-onnx":
@@ -80,6 +85,10 @@ async def embedder(
             made = await _sentence_transformers(tmp_path)
     if request.param.startswith("neutral-"):
         made = await LanguageNeutralEmbedder.over(made, model_folder)
+    elif request.param.startswith("batching-"):
+        made = MicroBatchingEmbedder(made, most=8)
+    elif request.param.startswith("remembering-"):
+        made = RememberingEmbedder(made, most=64)
     yield made
     await made.close()
 

@@ -27,9 +27,13 @@ class Server:
 
 
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:
-    """The environment of a `kb` process: ours without its KB_ variables, and the given ones."""
+    """The environment of a `kb` process: ours without its KB_ variables, and the given ones.
+
+    Nothing is cached: tests ask the same again to see it answered again.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KB_")}
-    return inherited | {"KB_DATA_DIR": str(data_dir), "COLUMNS": "200"} | settings
+    own = {"KB_DATA_DIR": str(data_dir), "KB_CACHE__TTL_S": "0", "COLUMNS": "200"}
+    return inherited | own | settings
 
 
 def data_folder(folder: Path, models: Path) -> Path:

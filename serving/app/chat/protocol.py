@@ -148,6 +148,7 @@ def evidence(answer: Answer, collection: str, base_url: str) -> dict[str, Any]:
             "collection": collection,
             "question": answer.question,
             "answered_by": answer.answered_by,
+            "cached": answer.cached,
             "degraded_because": answer.degraded_because,
             "refusal": refusal and {"reason": refusal.reason, "scores": dict(refusal.scores)},
             "top_score": max((hit.score for hit in answer.hits), default=None),

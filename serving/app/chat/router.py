@@ -5,12 +5,14 @@ from collections.abc import AsyncGenerator
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from kb.types import Hit
 from serving.answering.answer import answer_events, last_answer
 from serving.answering.events import Event
 from serving.app.chat.completions import Completion
 from serving.app.chat.protocol import ChatRequest
-from serving.app.dependencies import AccessDep, ServicesDep, collection_of
+from serving.app.dependencies import AccessDep, CacheDep, ServicesDep, live_of_model
 from serving.app.hang_up import unless_gone
+from serving.caching.cache import View
 from serving.searching import bound_search
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
@@ -18,24 +20,33 @@ router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 
 @router.post("", responses={200: {"content": {"text/event-stream": {}}}})
 async def complete(
-    body: ChatRequest, request: Request, services: ServicesDep, access: AccessDep
+    body: ChatRequest, request: Request, services: ServicesDep, access: AccessDep, cache: CacheDep
 ) -> Response:
     """The answer has begun before the response does, so a failure until then gets a real status."""
     messages = body.conversation()
     sampling = body.sampling()
-    collection = await collection_of(body.model, services, access)
-    live = await services.live(collection)
-    events = answer_events(
-        messages,
-        search=bound_search(live, services, access),
-        embedder=live.embedder,
-        answering=services.answering(),
-        sampling=sampling,
-        whole=not body.stream,
-    )
+    live = await live_of_model(body.model, services, access)
+    view = View(live.generation, access)
+    find = bound_search(live, services, access)
+
+    async def search(question: str) -> list[Hit]:
+        found = await cache.search(question, services.settings.answers.passages, view, find)
+        return found.hits
+
+    def made() -> AsyncGenerator[Event, None]:
+        return answer_events(
+            messages,
+            search=search,
+            embedder=live.embedder,
+            answering=services.answering(),
+            sampling=sampling,
+            whole=not body.stream,
+        )
+
+    events = cache.answer_events(messages, sampling, view, made)
     completion = Completion.begin(
         model=body.model,
-        collection=collection,
+        collection=live.generation.collection,
         base_url=str(request.base_url),
         messages=messages,
         embedder=live.embedder,

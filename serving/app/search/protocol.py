@@ -35,11 +35,18 @@ class SearchHit(BaseModel):
     bm25: float
 
 
+class SearchOrigin(BaseModel):
+    """`cached`: found before, and still what would be found."""
+
+    cached: bool
+
+
 class SearchResponse(BaseModel):
     object: str = "list"
     collection: str
     query: str
     data: list[SearchHit]
+    kb: SearchOrigin
 
 
 def search_hit(hit: Hit) -> SearchHit:

@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 
 from kb.errors import InvalidQueryError
-from serving.app.dependencies import AccessDep, ServicesDep, check_collection
-from serving.app.search.protocol import SearchRequest, SearchResponse, search_hit
+from serving.app.dependencies import AccessDep, CacheDep, ServicesDep, live_of
+from serving.app.search.protocol import SearchOrigin, SearchRequest, SearchResponse, search_hit
+from serving.caching.cache import View
 from serving.searching import bound_search
 
 router = APIRouter(prefix="/v1/search", tags=["search"])
@@ -12,15 +13,17 @@ router = APIRouter(prefix="/v1/search", tags=["search"])
 
 @router.post("")
 async def search(
-    request: SearchRequest, services: ServicesDep, access: AccessDep
+    request: SearchRequest, services: ServicesDep, access: AccessDep, cache: CacheDep
 ) -> SearchResponse:
     most = services.settings.search.max_limit
     if request.limit > most:
         raise InvalidQueryError(f"limit: at most {most} hits can be asked for.")
-    await check_collection(request.collection, services, access)
-    live = await services.live(request.collection)
+    live = await live_of(request.collection, services, access)
     find = bound_search(live, services, access, request.limit)
-    hits = await find(request.query)
+    found = await cache.search(request.query, request.limit, View(live.generation, access), find)
     return SearchResponse(
-        collection=request.collection, query=request.query, data=[search_hit(hit) for hit in hits]
+        collection=request.collection,
+        query=request.query,
+        data=[search_hit(hit) for hit in found.hits],
+        kb=SearchOrigin(cached=found.cached),
     )
