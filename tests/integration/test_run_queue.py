@@ -216,7 +216,7 @@ async def test_a_stop_at_the_moment_of_news_is_not_missed(
     """As `asyncio.wait_for` of Python 3.11 misses it, for ever."""
     for turns in range(6):
         await queue.start()
-        while not queue.is_working:
+        while not queue.is_working:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)  # Most likely it waits for news by now.
         await services.ensure_collection("default")
