@@ -103,8 +103,10 @@ class RunQueue:
                     log.warning("queue_waits", reason=error.message)
                 except Exception:
                     log.exception("queue_failed")
+                # Not `wait_for`: before Python 3.12 it misses a stop that comes with the news.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), POLL_S)
+                    async with asyncio.timeout(POLL_S):
+                        await self._news.wait()
         finally:
             self._is_working = False
             doing = list(self._lanes.values())

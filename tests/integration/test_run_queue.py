@@ -208,3 +208,20 @@ async def test_a_run_whose_source_is_paused_says_so(services: Services, queue: R
     ended = await until(services, run)
     assert ended.status is RunStatus.FAILED
     assert "paused" in (ended.error or "")
+
+
+async def test_a_stop_at_the_moment_of_news_is_not_missed(
+    services: Services, queue: RunQueue
+) -> None:
+    """As `asyncio.wait_for` of Python 3.11 misses it, for ever."""
+    for turns in range(6):
+        await queue.start()
+        while not queue.is_working:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # Most likely it waits for news by now.
+        await services.ensure_collection("default")
+        await queue.add(queued_run("of no lane", "default"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE_S / 4):
+            await queue.stop()

@@ -45,7 +45,8 @@ async def run_events(
         if run.finished_at is not None:
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), POLL_S)
+            async with asyncio.timeout(POLL_S):
+                await stopping.wait()
             return
         try:
             run = await catalog.run(run.id)
