@@ -106,7 +106,7 @@ async def test_hits_come_back_as_they_were() -> None:
         View(GENERATION, Access(groups=frozenset({"a,b"}))),
         View(GENERATION, Access(groups=frozenset({"a", "b", "c"}))),
     ],
-    ids=str,
+    ids=["stamp", "index", "all groups", "no group", "fewer", "a comma", "more"],
 )
 async def test_another_index_or_other_rights_find_nothing_kept(view: View) -> None:
     some, counting = cache(), Counting()
