@@ -30,7 +30,7 @@ MOST_ROUNDS = 5
 
 
 class BeingReindexed(ConfigError):
-    """Another process is building a generation of this collection."""
+    """A generation of this collection is being built, or others are dropped."""
 
     code = "being_reindexed"
 
@@ -112,19 +112,17 @@ async def rollback(collection: str, services: Services) -> tuple[Generation, int
     """Makes the previous generation live again; gives it, and how many documents changed since.
 
     What was deleted since is deleted there too, before it is live; what changed is read again by
-    the next ingest. Raises NotFoundError when there is no previous one, BackendError.
+    the next ingest. Raises NotFoundError when there is no previous one, BackendError, and
+    BeingReindexed: whoever builds a generation drops earlier ones in the end.
     """
-    live = await _live_generation(collection, services)
-    before = [g for g in await services.catalog.generations(collection) if g.number < live.number]
-    if not before:
-        raise NotFoundError(f"The collection {collection} has no earlier index to go back to.")
-    previous = before[-1]
-    index = await services.store.open(previous.index_name, previous.schema)
-    async with held(collection, services) as owner:
-        found = await differences(services.catalog, collection, index)
-        await index.delete(sorted(found.orphaned))
-        await _switch(previous, services, owner)
-        await read_again(collection, found.to_read, services.catalog, found.stale)
+    async with only_one(collection, services):
+        previous = await _previous_generation(collection, services)
+        index = await services.store.open(previous.index_name, previous.schema)
+        async with held(collection, services) as owner:
+            found = await differences(services.catalog, collection, index)
+            await index.delete(sorted(found.orphaned))
+            await _switch(previous, services, owner)
+            await read_again(collection, found.to_read, services.catalog, found.stale)
     return replace(previous, live=True), len(found.to_read)
 
 
@@ -197,6 +195,14 @@ async def _live_generation(collection: str, services: Services) -> Generation:
     return live
 
 
+async def _previous_generation(collection: str, services: Services) -> Generation:
+    live = await _live_generation(collection, services)
+    before = [g for g in await services.catalog.generations(collection) if g.number < live.number]
+    if not before:
+        raise NotFoundError(f"The collection {collection} has no earlier index to go back to.")
+    return before[-1]
+
+
 async def verify(copy: Copy, progress: CopyProgress) -> None:
     """Raises BackendError where the new index does not hold exactly what it should."""
     found = await differences(copy.catalog, copy.collection, copy.new)
@@ -257,7 +263,9 @@ async def only_one(collection: str, services: Services) -> AsyncIterator[None]:
     try:
         await lock.acquire(timeout=0)
     except Timeout as error:
-        raise BeingReindexed(f"{collection} is being indexed anew by another process.") from error
+        raise BeingReindexed(
+            f"{collection} is being indexed anew. Try again when that is done."
+        ) from error
     try:
         yield
     finally:

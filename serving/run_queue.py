@@ -117,8 +117,9 @@ class RunQueue:
 
     async def _take_over(self) -> None:
         catalog = self._services.catalog
+        ours = set(self._runs)  # What ends while the catalogue is read was not cut off.
         for run in await catalog.claimed_runs():
-            if run.id in self._runs:
+            if run.id in ours:
                 continue
             if run.id in self._left:
                 self._left.discard(run.id)

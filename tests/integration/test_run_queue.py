@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from ingestion.sources import folder_record
 from kb.settings import BackupSettings, Settings
@@ -70,6 +71,37 @@ async def test_an_upload_waits_then_is_indexed(services: Services, queue: RunQue
     assert ended.counts["indexed"] == 1
     document = await services.catalog.document(ended.request["document_id"])
     assert document.status is DocumentStatus.INDEXED
+
+
+async def test_what_ends_while_the_queue_looks_was_not_cut_off(
+    services: Services, queue: RunQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    record = await add_source(folder_record("default", tmp_path / "docs"), services)
+    look = services.catalog.claimed_runs
+    looks_again = asyncio.Event()
+    over = asyncio.Event()
+
+    async def look_slowly() -> list[Run]:
+        """As a slow catalogue: it tells of a run that ends before it is heard."""
+        found = await look()
+        if found:
+            looks_again.set()
+            await over.wait()
+        return found
+
+    monkeypatch.setattr(services.catalog, "claimed_runs", look_slowly)
+    with capture_logs() as logs:
+        async with only_one(record, services):
+            sync = await queue.add(queued_run("incremental", "default", source_id=record.id))
+            await queue.start()
+            await looks_again.wait()
+        assert (await until(services, sync)).status is RunStatus.DONE
+        while queue._lanes:  # noqa: ASYNC110 - nothing tells when a lane is free.
+            await asyncio.sleep(0.01)
+        over.set()
+        assert (await until(services, await uploaded(services, queue))).status is RunStatus.DONE
+    assert "run_was_cut_off" not in [entry["event"] for entry in logs]
 
 
 async def test_a_broken_upload_fails_its_run_and_its_document_with_the_same_reason(

@@ -8,6 +8,8 @@ from serving.app.dependencies import AdministratorDep, ServicesDep
 NO_DOCUMENT = "0" * 32
 """Looking for it reads every shard of an index, and next to nothing in it."""
 
+NOT_READY = "Not ready; the parts say why."
+
 router = APIRouter(tags=["health"])
 
 
@@ -17,7 +19,7 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"model": dict[str, str], "description": NOT_READY}})
 async def ready(
     services: ServicesDep, sees_parts: AdministratorDep, response: Response
 ) -> dict[str, str]:
