@@ -45,6 +45,8 @@ CACHE: Final = Counter(
     ["cache", "outcome"],
 )
 
+FEEDBACK: Final = Counter("kb_feedback_total", "Answers that readers rated.", ["rating"])
+
 # --- Requests and their stages ------------------------------------------------------------------
 
 REQUESTS: Final = Histogram(

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from kb.feedback import FeedbackStore
 from kb.generation import Message, ModelDelta, Sampling
 from kb.types import (
     UNRESTRICTED,
@@ -271,6 +272,9 @@ class Catalog(Protocol):
 
     @property
     def keys(self) -> KeyStore: ...
+
+    @property
+    def feedback(self) -> FeedbackStore: ...
 
     async def copy_to(self, url: str) -> None:
         """Writes all there is at this moment into the empty catalogue at `url`, whose tables are there.

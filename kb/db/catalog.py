@@ -19,6 +19,7 @@ from sqlalchemy import (
 
 from kb.db import duplicates, tables
 from kb.db.copying import copy_rows
+from kb.db.feedback import SQLFeedback
 from kb.db.generations import (
     being_switched,
     check_live,
@@ -60,6 +61,7 @@ class SQLCatalog(SQLRuns):
     def __init__(self, database: Database) -> None:
         self._database = database
         self.keys = SQLKeys(database)
+        self.feedback = SQLFeedback(database)
 
     @classmethod
     async def open(cls, url: str, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> "SQLCatalog":

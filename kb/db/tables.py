@@ -19,9 +19,10 @@ from sqlalchemy import (
 )
 
 from kb.db.columns import CleanText, Strings, UtcDateTime, one_of
+from kb.feedback import Rating
 from kb.types import DocumentStatus, FailureCategory, RunStatus, SourceKind, Symlinks
 
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 """The newest migration. A constant, so that opening the catalogue needs no alembic (1 s to import)."""
 
 metadata = MetaData(
@@ -174,4 +175,21 @@ api_keys = Table(
     Column("expires_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    # Of one answer each reader has one opinion.
+    Column("answer_id", CleanText, primary_key=True),
+    Column("given_by", Text, primary_key=True),
+    _collection(),
+    Column("question", CleanText, nullable=False),
+    Column("answer", CleanText, nullable=False),
+    Column("rating", one_of(Rating), nullable=False),
+    Column("comment", CleanText, nullable=False),
+    Column("cited", Strings, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "collection", "rating", "created_at"),
+    Index(None, "created_at"),
 )

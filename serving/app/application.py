@@ -27,6 +27,8 @@ from serving.app.documents.administration import router as documents_administrat
 from serving.app.documents.router import router as documents
 from serving.app.embeddings.router import router as embeddings
 from serving.app.errors import install_error_handlers
+from serving.app.feedback.router import administration as feedback_administration
+from serving.app.feedback.router import router as feedback
 from serving.app.generations.router import router as generations
 from serving.app.guard import SameMachine
 from serving.app.health.router import router as health
@@ -89,11 +91,19 @@ def create_app(services: Services) -> FastAPI:
         "max_body_size": server.max_body_kb << 10,
         "responses": errors(WITH_KEY),
     }
-    for router in (chat, models, embeddings, search):
+    for router in (chat, models, embeddings, search, feedback):
         app.include_router(router, dependencies=[TO_QUERY, limited], **keyed)
     app.include_router(own_runs, dependencies=[TO_INGEST, limited], **keyed)
     managed = keyed | {"responses": errors(MANAGED)}
-    for router in (collections, sources, documents_administration, runs, generations, doctor):
+    for router in (
+        collections,
+        sources,
+        documents_administration,
+        runs,
+        generations,
+        doctor,
+        feedback_administration,
+    ):
         app.include_router(router, dependencies=[TO_MANAGE, limited], **managed)
     for router in (keys, backups, configuration):
         app.include_router(router, dependencies=[TO_ADMINISTER, limited], **managed)

@@ -144,6 +144,7 @@ ADMIN_RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/admin/collections"): listed(f"{ADMIN}/collections", _name),
     ("POST", "/v1/admin/collections"): make_collection,
     ("DELETE", "/v1/admin/collections/{name}"): drop_collection,
+    ("GET", "/v1/admin/feedback"): of_collection("GET", f"{ADMIN}/feedback"),
     ("GET", "/v1/admin/sources"): listed(f"{ADMIN}/sources", _collection),
     ("POST", "/v1/admin/sources"): whole_server("POST", f"{ADMIN}/sources", json={}),
     ("GET", "/v1/admin/sources/{source_id}"): one_of("GET", SOURCE, sources),

@@ -58,6 +58,20 @@ async def chat(reader: Reader) -> None:
             await reader.same("POST", path, hidden, NO_COLLECTION, json=asked)
 
 
+async def feedback(reader: Reader) -> None:
+    path = "/v1/feedback"
+    body = {"answer_id": "chatcmpl-1", "question": QUESTION, "answer": "", "rating": "up"}
+    if not reader.key.may(Scope.QUERY):
+        await _refused(reader, "POST", path, json=body)
+        return
+    for collection in reader.world.collections() - reader.hidden_collections():
+        given = await reader.ask("POST", path, json=body | {"collection": collection})
+        assert given.status_code == 201
+    for hidden in reader.hidden_collections():
+        asked = body | {"collection": "{}"}
+        await reader.same("POST", path, hidden, NO_COLLECTION, json=asked)
+
+
 async def list_documents(reader: Reader) -> None:
     if not (reader.key.may(Scope.QUERY) or reader.key.may(Scope.INGEST)):
         await _refused(reader, "GET", "/v1/documents")
@@ -180,6 +194,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("POST", "/v1/search"): search,
     ("POST", "/v1/chat/completions"): chat,
     ("POST", "/v1/embeddings"): embeddings,
+    ("POST", "/v1/feedback"): feedback,
     ("GET", "/v1/models"): models,
     ("GET", "/v1/models/{model:path}"): one_model,
     ("GET", "/v1/documents"): list_documents,
