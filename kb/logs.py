@@ -1,6 +1,6 @@
 """Structured logs on standard error: readable on a terminal, JSON elsewhere.
 
-No document text and no questions are logged.
+No document text is logged, and no questions unless `log.questions` is on.
 """
 
 import logging

@@ -371,6 +371,9 @@ class LogSettings(Section):
     format: Literal["auto", "console", "json"] = Field(
         "auto", description="auto: console on a terminal, else JSON"
     )
+    questions: bool = Field(
+        False, description="whether questions are logged; without it the log holds no one's words"
+    )
 
 
 class Settings(BaseSettings):

@@ -460,6 +460,8 @@ class Scope(StrEnum):
     """Ask, search, embed, read documents."""
     INGEST = "ingest"
     """Upload and delete documents."""
+    METRICS = "metrics"
+    """Read the figures of the whole server: for Prometheus, which needs nothing else."""
     ADMIN = "admin"
     """Everything, and every document whatever its groups."""
 
@@ -495,8 +497,8 @@ class ApiKey:
 
     def may(self, scope: Scope) -> bool:
         """A key limited to collections administers those: nothing that concerns the whole server."""
-        if scope is Scope.ADMIN:
-            return self.is_admin and not self.collections
+        if scope in (Scope.ADMIN, Scope.METRICS) and self.collections:
+            return False
         return self.is_admin or scope in self.scopes
 
     def is_valid(self, now: datetime) -> bool:

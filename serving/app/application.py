@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
@@ -13,7 +14,13 @@ from serving.app.backups.router import router as backups
 from serving.app.chat.router import router as chat
 from serving.app.collections.router import router as collections
 from serving.app.configuration.router import router as configuration
-from serving.app.dependencies import TO_ADMINISTER, TO_INGEST, TO_MANAGE, TO_QUERY
+from serving.app.dependencies import (
+    TO_ADMINISTER,
+    TO_INGEST,
+    TO_MANAGE,
+    TO_MEASURE,
+    TO_QUERY,
+)
 from serving.app.described import (
     ALWAYS,
     MANAGED,
@@ -26,7 +33,7 @@ from serving.app.doctor.router import router as doctor
 from serving.app.documents.administration import router as documents_administration
 from serving.app.documents.router import router as documents
 from serving.app.embeddings.router import router as embeddings
-from serving.app.errors import install_error_handlers
+from serving.app.errors import REQUEST_ID, install_error_handlers
 from serving.app.feedback.router import administration as feedback_administration
 from serving.app.feedback.router import router as feedback
 from serving.app.generations.router import router as generations
@@ -34,7 +41,7 @@ from serving.app.guard import SameMachine
 from serving.app.health.router import router as health
 from serving.app.keys.router import router as keys
 from serving.app.limited import Door, within_limits
-from serving.app.measured import Measured
+from serving.app.measured import Measured, is_request_id
 from serving.app.metrics.router import router as metrics
 from serving.app.models.router import router as models
 from serving.app.page.router import router as page
@@ -85,6 +92,8 @@ def create_app(services: Services) -> FastAPI:
     server = services.settings.server
     app.add_middleware(Door, most=server.max_requests)
     app.add_middleware(Measured)
+    # Outermost, so that everything that is logged or refused has an id.
+    app.add_middleware(CorrelationIdMiddleware, header_name=REQUEST_ID, validator=is_request_id)
     install_error_handlers(app)
     limited = Depends(within_limits)
     keyed: dict[str, Any] = {
@@ -107,7 +116,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(router, dependencies=[TO_MANAGE, limited], **managed)
     for router in (keys, backups, configuration):
         app.include_router(router, dependencies=[TO_ADMINISTER, limited], **managed)
-    app.include_router(metrics, dependencies=[TO_ADMINISTER], **keyed)
+    app.include_router(metrics, dependencies=[TO_MEASURE], **keyed)
     for router in (health, page):
         app.include_router(router, **keyed | {"responses": errors(ALWAYS)})
     app.include_router(

@@ -56,7 +56,9 @@ async def key_of(request: Request) -> ApiKey | None:
             raise InvalidKey("Without keys only this machine may ask. Make one: kb keys create")
         return None
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    return await authenticate(keys, text.strip() if scheme.lower() == BEARER else None)
+    key = await authenticate(keys, text.strip() if scheme.lower() == BEARER else None)
+    request.state.key_id = key.id  # For the log.
+    return key
 
 
 KeyDep = Annotated[ApiKey | None, Depends(key_of)]
@@ -112,6 +114,7 @@ TO_QUERY = Depends(Needs(Scope.QUERY))
 TO_INGEST = Depends(Needs(Scope.INGEST))
 TO_FOLLOW = Depends(Needs(Scope.QUERY, Scope.INGEST))
 """Who uploads may see what became of it."""
+TO_MEASURE = Depends(Needs(Scope.METRICS))
 TO_MANAGE = Depends(manages)
 TO_ADMINISTER = Depends(Needs(Scope.ADMIN))
 """What concerns the whole server: not for keys that are limited to collections."""

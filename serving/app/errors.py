@@ -3,6 +3,7 @@
 from typing import Any
 
 import structlog
+from asgi_correlation_id import correlation_id
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -54,6 +55,8 @@ STATUSES: dict[type[KBError], int] = {
 }
 """The status of an error is that of the first of its classes listed here."""
 RETRY_AFTER_S = 5
+REQUEST_ID = "X-Request-ID"
+"""The header that says which lines of the log belong to an answer."""
 
 log = structlog.get_logger(__name__)
 
@@ -137,4 +140,5 @@ async def _unexpected(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse(
         error_body("Something went wrong on our side; the log says what.", 500, "internal_error"),
         500,
+        {REQUEST_ID: correlation_id.get() or ""},  # Its middleware has been left already.
     )

@@ -1,8 +1,12 @@
-"""Times every request, by the route that took it."""
+"""Times every request, by the route that took it, and logs it."""
 
+import logging
+import re
 from time import perf_counter
 from typing import Final
 
+import structlog
+from asgi_correlation_id import correlation_id
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kb.metrics import REQUESTS
@@ -13,6 +17,18 @@ NO_ANSWER: Final = "499"
 """The status of a request whose client left before there was one."""
 
 
+QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics", "/web"})
+"""Asked for every few seconds, by programs: in the log only at the level debug."""
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+log = structlog.get_logger(__name__)
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a proxy's or client's id may be ours too: nothing that could break a line or a header."""
+    return _REQUEST_ID.fullmatch(text) is not None
+
+
 class Measured:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -21,6 +37,7 @@ class Measured:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        structlog.contextvars.bind_contextvars(request_id=correlation_id.get())
         status = NO_ANSWER
         started = perf_counter()
 
@@ -36,3 +53,13 @@ class Measured:
             route = getattr(scope.get("route"), "path", NO_ROUTE)
             took = perf_counter() - started
             REQUESTS.labels(scope["method"], route, status).observe(took)
+            key_id = scope.get("state", {}).get("key_id")
+            log.log(
+                logging.DEBUG if route in QUIET else logging.INFO,
+                "request",
+                method=scope["method"],
+                route=route,
+                status=int(status),
+                ms=round(took * 1000, 1),
+                key=key_id,
+            )

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,26 @@ def printed_json(result: subprocess.CompletedProcess[str]) -> Any:
 
 
 def start_server(
-    command: list[str], data_dir: Path, working_folder: Path, **settings: str
+    command: list[str],
+    data_dir: Path,
+    working_folder: Path,
+    log: Path | None = None,
+    /,
+    **settings: str,
 ) -> Server:
-    """Starts `kb ...` on a free port and waits until it has printed its endpoint."""
-    process = subprocess.Popen(
-        [KB, *command],
-        env=environment(data_dir, KB_SERVER__PORT="0", **settings),
-        cwd=working_folder,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    """Starts `kb ...` on a free port and waits until it has printed its endpoint.
+
+    Its log goes into the file `log`, or where ours goes.
+    """
+    with ExitStack() as opened:
+        process = subprocess.Popen(
+            [KB, *command],
+            env=environment(data_dir, KB_SERVER__PORT="0", **settings),
+            cwd=working_folder,
+            stdout=subprocess.PIPE,
+            stderr=opened.enter_context(log.open("wb")) if log else None,
+            text=True,
+        )
     assert process.stdout
     printed = ""
     for line in process.stdout:

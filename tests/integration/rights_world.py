@@ -63,6 +63,8 @@ class PlannedKey:
         return Access(groups, frozenset(self.collections) or None)
 
     def may(self, scope: Scope) -> bool:
+        if scope is Scope.METRICS and self.collections:
+            return False
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
     @property

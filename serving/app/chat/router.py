@@ -12,6 +12,7 @@ from serving.app.chat.completions import Completion
 from serving.app.chat.protocol import ChatRequest
 from serving.app.dependencies import AccessDep, CacheDep, ServicesDep, live_of_model
 from serving.app.hang_up import unless_gone
+from serving.app.questions import log_question
 from serving.caching.cache import View
 from serving.searching import bound_search
 
@@ -25,6 +26,7 @@ async def complete(
     """The answer has begun before the response does, so a failure until then gets a real status."""
     messages = body.conversation()
     sampling = body.sampling()
+    log_question(messages[-1].content, services.settings.log)
     live = await live_of_model(body.model, services, access)
     view = View(live.generation, access)
     find = bound_search(live, services, access)

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from kb.errors import InvalidQueryError
 from serving.app.dependencies import AccessDep, CacheDep, ServicesDep, live_of
+from serving.app.questions import log_question
 from serving.app.search.protocol import SearchOrigin, SearchRequest, SearchResponse, search_hit
 from serving.caching.cache import View
 from serving.searching import bound_search
@@ -18,6 +19,7 @@ async def search(
     most = services.settings.search.max_limit
     if request.limit > most:
         raise InvalidQueryError(f"limit: at most {most} hits can be asked for.")
+    log_question(request.query, services.settings.log)
     live = await live_of(request.collection, services, access)
     find = bound_search(live, services, access, request.limit)
     found = await cache.search(request.query, request.limit, View(live.generation, access), find)
