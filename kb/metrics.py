@@ -85,6 +85,14 @@ LAST_RUN: Final = Gauge(
     "Documents of the last ended run, by outcome.",
     ["collection", "outcome"],
 )
+ACCURACY: Final = Gauge(
+    "kb_evaluation_accuracy",
+    "Share of the golden questions that the live index answered rightly when last asked (0 to 1).",
+    ["collection"],
+)
+GOLDEN_QUESTIONS: Final = Gauge(
+    "kb_evaluation_questions", "Golden questions that were asked then.", ["collection"]
+)
 RUNS_RUNNING: Final = Gauge("kb_runs_running", "Runs going on.")
 LAST_BACKUP: Final = Gauge(
     "kb_last_backup_timestamp_seconds", "When the newest backup was made; 0 without one."

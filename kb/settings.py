@@ -366,6 +366,23 @@ class BackupSettings(Section):
     keep: int = Field(7, ge=1, description="backups of the worker that are kept, newest first")
 
 
+class EvaluationSettings(Section):
+    """Golden questions, asked after every sync and before another index goes live."""
+
+    folder: Path | None = Field(
+        None, description="where <collection>.jsonl has a collection's golden questions"
+    )
+    feedback: bool = Field(
+        True, description="whether questions whose answers readers found good are golden too"
+    )
+    min_accuracy: float = Field(
+        0.0, ge=0, le=1, description="a new index that answers less than this share stays unused"
+    )
+    max_drop: float = Field(
+        0.1, ge=0, le=1, description="nor does one that answers so much less than the live one"
+    )
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = Field(
@@ -404,6 +421,7 @@ class Settings(BaseSettings):
     limits: LimitsSettings = LimitsSettings()
     cache: CacheSettings = CacheSettings()
     backup: BackupSettings = BackupSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -8,6 +8,7 @@ from kb import metrics
 from kb.types import Collection, RunStatus
 from serving import backup
 from serving.bootstrap import Services
+from serving.golden import EVALUATION
 from serving.queued_work import LANES, UPLOAD
 
 RUNS_LOOKED_AT = 20
@@ -65,3 +66,9 @@ async def _collection(collection: Collection, services: Services) -> None:
     good = next((run.finished_at for run in ended if run.status is RunStatus.DONE), None)
     if good is not None:
         metrics.LAST_SYNC.labels(name).set(good.timestamp())
+    evaluations = await services.catalog.runs(
+        collection=name, kinds=(EVALUATION,), status=RunStatus.DONE, limit=1
+    )
+    for run in evaluations:
+        metrics.GOLDEN_QUESTIONS.labels(name).set(run.counts["questions"])
+        metrics.ACCURACY.labels(name).set(run.counts["right"] / run.counts["questions"])

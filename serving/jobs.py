@@ -18,6 +18,7 @@ from kb.types import DocumentStatus, RunStatus, SourceRecord
 from retrieval.generations import CopyProgress
 from serving import backup
 from serving.bootstrap import Services
+from serving.golden import evaluate
 from serving.reindexing import BeingReindexed, prune_earlier
 from serving.runs import is_silent
 from serving.sync import request_of, sync_all, wanted_sources
@@ -83,8 +84,28 @@ def cron_trigger(line: str, zone: tzinfo) -> CronTrigger:
 
 
 async def sync_sources(services: Services) -> None:
-    """All sources, one after another. Raises BackendError when one could not be synchronised."""
-    await _sync(await wanted_sources(services), services, SyncMode.INCREMENTAL)
+    """All sources, one after another, then the golden questions.
+
+    Raises BackendError when a source could not be synchronised, ConfigError for a golden set that
+    can't be read.
+    """
+    try:
+        await _sync(await wanted_sources(services), services, SyncMode.INCREMENTAL)
+    finally:
+        await ask_golden_questions(services)
+
+
+async def ask_golden_questions(services: Services) -> None:
+    for collection in await services.catalog.collections():
+        if await services.catalog.live_generation(collection.name) is None:
+            continue
+        if accuracy := await evaluate(collection.name, services):
+            log.info(
+                "evaluated",
+                collection=collection.name,
+                accuracy=round(accuracy.share, 3),
+                questions=accuracy.questions,
+            )
 
 
 async def retry_documents(services: Services) -> None:

@@ -10,6 +10,7 @@ from kb.types import Run
 from retrieval.generations import CopyProgress
 from serving import backup
 from serving.bootstrap import Services
+from serving.golden import EVALUATION, Accuracy, measure_live
 from serving.parts import embedder_named
 from serving.reindexing import reindex
 from serving.repair import repair
@@ -24,7 +25,7 @@ BACKUP: Final = "backup"
 LANES: Final[Mapping[str, tuple[str, ...]]] = {
     "documents": (UPLOAD, RETRY_DOCUMENT),
     "sources": (*SyncMode, REPAIR),
-    "indexes": (REINDEX, BACKUP),
+    "indexes": (REINDEX, BACKUP, EVALUATION),
 }
 """Of each lane one run goes on at a time: nobody waits hours for a file because an index is built anew."""
 
@@ -38,6 +39,9 @@ def work_of(run: Run, services: Services) -> tuple[Work, Counts]:
         copied = CopyProgress()
         copy = _reindex if run.kind == REINDEX else _back_up
         return copy(run, services, copied), copied.counts
+    if run.kind == EVALUATION:
+        accuracy = Accuracy()
+        return _evaluate(run, services, accuracy), accuracy.counts
     read = SyncProgress()
     act = {UPLOAD: _index_upload, RETRY_DOCUMENT: _read_again, REPAIR: _repair}.get(run.kind, _sync)
     return act(run, services, read), read.counts
@@ -94,6 +98,11 @@ async def _reindex(run: Run, services: Services, progress: CopyProgress) -> None
     assert run.collection is not None
     chosen = embedder_named(run.request.get("embedder", ""))
     await reindex(run.collection, services, progress, chosen, run.request.get("chunks_per_s"))
+
+
+async def _evaluate(run: Run, services: Services, accuracy: Accuracy) -> None:
+    assert run.collection is not None
+    await measure_live(run.collection, services, accuracy)
 
 
 async def _back_up(_: Run, services: Services, progress: CopyProgress) -> None:

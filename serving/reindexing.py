@@ -16,6 +16,7 @@ from kb.types import DocumentStatus, Generation
 from retrieval.differences import differences, indexed_documents
 from retrieval.generations import Copy, CopyProgress
 from serving.bootstrap import Services, alias_of
+from serving.golden import check_before_switch
 from serving.parts import embedder_identity, schema_of
 from serving.patience import retrying
 
@@ -60,7 +61,8 @@ async def reindex(
     """Builds a generation beside the live one and makes it live; gives it.
 
     Searches and writes go on. Killed or cancelled, the live index stays as it is, and the next call
-    with the same settings goes on with what is built. Raises ConfigError, BackendError.
+    with the same settings goes on with what is built. Raises ConfigError, BackendError, and
+    TooLittleAccuracy: the new one is kept, but not made live.
     """
     async with only_one(collection, services):
         live, generation, copy = await _copy_for(collection, services, embedder)
@@ -73,6 +75,9 @@ async def reindex(
             if await copy.round(progress, throttle) <= FEW_DOCUMENTS:
                 break
         await copy.new.optimise()
+        await check_before_switch(
+            await services.open(generation), await services.open(live), services
+        )
         async with held(collection, services) as owner:
 
             async def hold_on(_: int) -> None:

@@ -34,6 +34,7 @@ from serving.app.documents.administration import router as documents_administrat
 from serving.app.documents.router import router as documents
 from serving.app.embeddings.router import router as embeddings
 from serving.app.errors import REQUEST_ID, install_error_handlers
+from serving.app.evaluation.router import router as evaluation
 from serving.app.feedback.router import administration as feedback_administration
 from serving.app.feedback.router import router as feedback
 from serving.app.generations.router import router as generations
@@ -112,6 +113,7 @@ def create_app(services: Services) -> FastAPI:
         generations,
         doctor,
         feedback_administration,
+        evaluation,
     ):
         app.include_router(router, dependencies=[TO_MANAGE, limited], **managed)
     for router in (keys, backups, configuration):

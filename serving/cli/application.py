@@ -14,6 +14,7 @@ from serving.cli import (
     documents,
     evaluation,
     generations,
+    golden,
     health,
     ingestion,
     keys,
@@ -49,6 +50,7 @@ app.add_typer(collections.app, name="collections")
 app.add_typer(keys.app, name="keys")
 app.add_typer(backups.app, name="backup")
 evaluation.register(app)
+golden.register(app)
 generations.register(app)
 configuration.register(app)
 migrating.register(app)

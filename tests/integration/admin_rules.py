@@ -162,6 +162,7 @@ ADMIN_RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/admin/generations"): of_collection("GET", f"{ADMIN}/generations"),
     ("POST", "/v1/admin/generations/prune"): of_collection("POST", f"{ADMIN}/generations/prune"),
     ("POST", "/v1/admin/reindex"): of_collection("POST", f"{ADMIN}/reindex", dry_run=True),
+    ("POST", "/v1/admin/evaluate"): of_collection("POST", f"{ADMIN}/evaluate", 202),
     ("POST", "/v1/admin/rollback"): of_collection("POST", f"{ADMIN}/rollback", 404),
     ("GET", "/v1/admin/doctor"): doctor,
     ("POST", "/v1/admin/doctor/repair"): of_collection("POST", f"{ADMIN}/doctor/repair", 202),

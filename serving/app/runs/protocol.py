@@ -29,9 +29,10 @@ class RunBody(BaseModel):
     """A run. It waits (`queued`), goes on (`running`: `counts` grow, `updated_at` moves every second),
     and ends as `done`, `failed`, `cancelled` or `interrupted`; `error` says why.
 
-    `kind`: `upload`, `retry_document`, a sync (`incremental`, `full`, `retry`), `repair`, `reindex` or
-    `backup`. `collection` is null for what concerns all. `queued_at` is null for what did not go through
-    the queue, `started_at` while it waits. `document_id` is that of an upload, or of a document read again.
+    `kind`: `upload`, `retry_document`, a sync (`incremental`, `full`, `retry`), `repair`, `reindex`,
+    `evaluation` or `backup`. `collection` is null for what concerns all. `queued_at` is null for what did
+    not go through the queue, `started_at` while it waits. `document_id` is that of an upload, or of a
+    document read again.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [RUN_EXAMPLE]})
