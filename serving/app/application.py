@@ -40,6 +40,7 @@ from serving.app.feedback.router import router as feedback
 from serving.app.generations.router import router as generations
 from serving.app.guard import SameMachine
 from serving.app.health.router import router as health
+from serving.app.keys.own import router as own_key
 from serving.app.keys.router import router as keys
 from serving.app.limited import Door, within_limits
 from serving.app.measured import Measured, is_request_id
@@ -103,6 +104,7 @@ def create_app(services: Services) -> FastAPI:
     }
     for router in (chat, models, embeddings, search, feedback):
         app.include_router(router, dependencies=[TO_QUERY, limited], **keyed)
+    app.include_router(own_key, dependencies=[limited], **keyed)
     app.include_router(own_runs, dependencies=[TO_INGEST, limited], **keyed)
     managed = keyed | {"responses": errors(MANAGED)}
     for router in (

@@ -57,6 +57,13 @@ async def chat(reader: Reader) -> None:
             await reader.same("POST", path, hidden, NO_COLLECTION, json=asked)
 
 
+async def own_key(reader: Reader) -> None:
+    told = (await reader.ask("GET", "/v1/key")).json()
+    assert tuple(told["scopes"]) == tuple(sorted(reader.key.scopes))
+    assert tuple(told["collections"]) == reader.key.collections
+    assert told["runs_server"] == reader.key.runs_the_server
+
+
 async def feedback(reader: Reader) -> None:
     path = "/v1/feedback"
     body = {"answer_id": "chatcmpl-1", "question": QUESTION, "answer": "", "rating": "up"}
@@ -188,6 +195,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("POST", "/v1/chat/completions"): chat,
     ("POST", "/v1/embeddings"): embeddings,
     ("POST", "/v1/feedback"): feedback,
+    ("GET", "/v1/key"): own_key,
     ("GET", "/v1/models"): models,
     ("GET", "/v1/models/{model:path}"): one_model,
     ("GET", "/v1/documents"): list_documents,

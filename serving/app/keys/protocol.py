@@ -59,6 +59,28 @@ class KeyBody(BaseModel):
     revoked_at: datetime | None
 
 
+class OwnKey(BaseModel):
+    """What a key may do. `runs_server`: also what concerns more than the collections it names."""
+
+    model_config = example(
+        {
+            "object": "own_key",
+            "name": "finance-bot",
+            "scopes": ["query"],
+            "collections": ["finance"],
+            "groups": ["finance"],
+            "runs_server": False,
+        }
+    )
+
+    object: str = "own_key"
+    name: str
+    scopes: list[Scope]
+    collections: list[str]
+    groups: list[str]
+    runs_server: bool
+
+
 class KeyMade(KeyBody):
     """`key` is shown this once: keep it like a password."""
 
