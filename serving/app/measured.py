@@ -24,6 +24,13 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 log = structlog.get_logger(__name__)
 
 
+def _route_of(scope: Scope) -> str:
+    if scope["path"].startswith("/web/"):
+        return "/web"  # Mounted: no route of ours takes it.
+    path: str = getattr(scope.get("route"), "path", NO_ROUTE)
+    return path
+
+
 def is_request_id(text: str) -> bool:
     """Whether a proxy's or client's id may be ours too: nothing that could break a line or a header."""
     return _REQUEST_ID.fullmatch(text) is not None
@@ -50,7 +57,7 @@ class Measured:
         try:
             await self._app(scope, receive, sending)
         finally:
-            route = getattr(scope.get("route"), "path", NO_ROUTE)
+            route = _route_of(scope)
             took = perf_counter() - started
             REQUESTS.labels(scope["method"], route, status).observe(took)
             key_id = scope.get("state", {}).get("key_id")

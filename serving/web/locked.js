@@ -1,5 +1,6 @@
 // A document's page was asked for without a key: asks again with it and shows what comes.
-"use strict";
+import { withKey } from "./key.js";
+import "./theme.js";
 
 async function showDocument() {
   const response = await withKey(location.pathname);
