@@ -91,7 +91,8 @@ def _open(path: Path) -> Any:
                 FailureCategory.ENCRYPTED,
             ) from error
         raise UnreadableDocument(
-            f"The PDF is damaged: {str(error).rstrip('.')}. Copy or export it again.", FailureCategory.BROKEN
+            f"The PDF is damaged: {str(error).rstrip('.')}. Copy or export it again.",
+            FailureCategory.BROKEN,
         ) from error
     if len(document) > MAX_PAGES:
         pages = len(document)

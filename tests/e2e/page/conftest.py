@@ -17,8 +17,9 @@ LEAVE = """<title>Annual leave</title><h1>Annual leave</h1>
 <p>Receipts are handed in until the fifth day of the next month.</p>"""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Not longer than a module: Playwright's loop runs as long, and asyncio's tests need their own."""
     path = subprocess.run(
         [SCRIPTS / "chromium" / "install"], check=True, capture_output=True, text=True
     ).stdout.strip()
