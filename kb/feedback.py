@@ -37,7 +37,7 @@ class FeedbackStore(Protocol):
         ...
 
     async def list(
-        self, collection: str | None = None, rating: Rating | None = None, limit: int = 100
+        self, collection: str, rating: Rating | None = None, limit: int = 100
     ) -> list[Feedback]:
         """Newest first."""
         ...

@@ -13,7 +13,7 @@ from apscheduler.triggers.cron import CronTrigger
 from tzlocal import get_localzone
 
 from ingestion.planning import PASSING, SyncMode
-from kb.errors import BackendError, ConfigError
+from kb.errors import BackendError, ConfigError, KBError
 from kb.types import DocumentStatus, RunStatus, SourceRecord
 from retrieval.generations import CopyProgress
 from serving import backup
@@ -84,28 +84,33 @@ def cron_trigger(line: str, zone: tzinfo) -> CronTrigger:
 
 
 async def sync_sources(services: Services) -> None:
-    """All sources, one after another, then the golden questions.
+    """All sources, one after another, then the golden questions, whatever became of the sources.
 
-    Raises BackendError when a source could not be synchronised, ConfigError for a golden set that
-    can't be read.
+    Raises BackendError when a source could not be synchronised, or a golden set not be asked.
     """
-    try:
-        await _sync(await wanted_sources(services), services, SyncMode.INCREMENTAL)
-    finally:
-        await ask_golden_questions(services)
+    failed = await _sync(await wanted_sources(services), services, SyncMode.INCREMENTAL)
+    _raise([*failed, *await _ask_golden_questions(services)])
 
 
-async def ask_golden_questions(services: Services) -> None:
+async def _ask_golden_questions(services: Services) -> list[str]:
+    """Of every collection; gives what went wrong."""
+    failed = []
     for collection in await services.catalog.collections():
         if await services.catalog.live_generation(collection.name) is None:
             continue
-        if accuracy := await evaluate(collection.name, services):
+        try:
+            accuracy = await evaluate(collection.name, services)
+        except KBError as error:
+            failed.append(f"The golden questions of {collection.name}: {error.message}")
+            continue
+        if accuracy:
             log.info(
                 "evaluated",
                 collection=collection.name,
                 accuracy=round(accuracy.share, 3),
                 questions=accuracy.questions,
             )
+    return failed
 
 
 async def retry_documents(services: Services) -> None:
@@ -113,14 +118,19 @@ async def retry_documents(services: Services) -> None:
     failed = await services.catalog.documents(status=DocumentStatus.FAILED)
     sources = {document.source_id for document in failed if document.error_category in PASSING}
     records = [record for record in await wanted_sources(services) if record.id in sources]
-    await _sync(records, services, SyncMode.RETRY)
+    _raise(await _sync(records, services, SyncMode.RETRY))
 
 
-async def _sync(records: list[SourceRecord], services: Services, mode: SyncMode) -> None:
+async def _sync(records: list[SourceRecord], services: Services, mode: SyncMode) -> list[str]:
+    """Gives what went wrong."""
     results = await sync_all(records, services, request_of(services, mode))
     failed = [f"{r.source.root}: {r.error.message}" for r in results if r.error and r.failed]
+    return [f"{len(failed)} of {len(records)} sources failed.", *failed] if failed else []
+
+
+def _raise(failed: list[str]) -> None:
     if failed:
-        raise BackendError(f"{len(failed)} of {len(records)} sources failed. {' '.join(failed)}")
+        raise BackendError(" ".join(failed))
 
 
 async def prune(services: Services) -> None:

@@ -32,9 +32,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("answer_id", "given_by", name=op.f("pk_feedback")),
     )
     with op.batch_alter_table("feedback", schema=None) as batch_op:
-        for columns in (["collection", "rating", "created_at"], ["created_at"]):
-            name = batch_op.f(f"ix_feedback_{'_'.join(columns)}")
-            batch_op.create_index(name, columns, unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_feedback_collection_created_at"),
+            ["collection", "created_at"],
+            unique=False,
+        )
 
 
 def downgrade() -> None:

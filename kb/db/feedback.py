@@ -21,16 +21,17 @@ class SQLFeedback:
             await upsert(connection, tables.feedback, [asdict(feedback)])
 
     async def list(
-        self, collection: str | None = None, rating: Rating | None = None, limit: int = 100
+        self, collection: str, rating: Rating | None = None, limit: int = 100
     ) -> list[Feedback]:
         column = tables.feedback.c
-        query = select(tables.feedback).order_by(
-            column.created_at.desc(), column.answer_id, column.given_by
+        query = (
+            select(tables.feedback)
+            .where(column.collection == collection)
+            .order_by(column.created_at.desc(), column.answer_id, column.given_by)
+            .limit(limit)
         )
-        if collection is not None:
-            query = query.where(column.collection == collection)
         if rating is not None:
             query = query.where(column.rating == rating)
         async with self._database.read() as connection:
-            rows = await connection.execute(query.limit(limit))
+            rows = await connection.execute(query)
             return [Feedback(**row._mapping) for row in rows]

@@ -190,6 +190,5 @@ feedback = Table(
     Column("comment", CleanText, nullable=False),
     Column("cited", Strings, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    Index(None, "collection", "rating", "created_at"),
-    Index(None, "created_at"),
+    Index(None, "collection", "created_at"),
 )

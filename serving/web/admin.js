@@ -2,7 +2,7 @@
 import { action, h, table } from "./dom.js";
 import { Chart, sums } from "./charts.js";
 import { t } from "./i18n.js";
-import { asked, sent, withKey } from "./key.js";
+import { answered, asked, sent } from "./key.js";
 
 const EVERY_MS = 5000;
 const GOING_ON = ["queued", "running"];
@@ -109,9 +109,7 @@ function figures(content) {
   content.append(h("section.card", {}, h("h2", {}, t("figures")), h("div.charts", {}, ...names.map((name) => charts[name].element))));
   let before = null;
   const read = async () => {
-    const response = await withKey("/metrics");
-    if (!response.ok) return;
-    const text = await response.text();
+    const text = await (await answered("/metrics")).text();
     const now = { at: performance.now() / 1000, all: sums(text), search: sums(text, (_, labels) => labels.includes('route="/v1/search"')) };
     charts.inFlight.add(now.all.kb_requests_in_flight ?? 0);
     charts.waiting.add(now.all.kb_runs_queued ?? 0);
@@ -125,7 +123,7 @@ function figures(content) {
     }
     before = now;
   };
-  const guarded = () => read().catch(() => {}); // The next reading tells; the server may be restarting.
+  const guarded = () => read().catch(() => Object.values(charts).forEach((chart) => chart.unknown()));
   guarded();
   const timer = setInterval(guarded, EVERY_MS);
   return () => clearInterval(timer);

@@ -39,7 +39,12 @@ async function go(reader) {
   const content = byId("content");
   content.replaceChildren();
   content.className = name;
-  leave = (await VIEWS[name](content, reader, byId("collection").value)) ?? (() => {});
+  try {
+    leave = (await VIEWS[name](content, reader, byId("collection").value)) ?? (() => {});
+  } catch (error) {
+    leave = () => {};
+    content.append(h("p.problem", { role: "alert" }, error.message));
+  }
 }
 
 async function start() {

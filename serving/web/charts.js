@@ -34,6 +34,11 @@ export class Chart {
     this.element = h("figure.chart", {}, h("figcaption", {}, name), this.figure, this.svg);
   }
 
+  /** Nobody answered: no figure is better than an old one. */
+  unknown() {
+    this.figure.textContent = "–";
+  }
+
   add(value) {
     this.values = [...this.values, value].slice(-MOST);
     const most = Math.max(...this.values);

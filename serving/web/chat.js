@@ -1,7 +1,7 @@
 // Asks /v1/chat/completions as any OpenAI client does, streaming.
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
-import { events, sent, withKey } from "./key.js";
+import { answered, events, sent } from "./key.js";
 import { conversations, forgetAll, keep } from "./history.js";
 import { openPassage } from "./passage.js";
 
@@ -80,7 +80,7 @@ export function chatView(content, reader, collection) {
   async function stream(turn, shown) {
     const said = conversation.turns.flatMap((each) => [
       { role: "user", content: each.question }, { role: "assistant", content: each.text }]);
-    const response = await withKey("/v1/chat/completions", {
+    const response = await answered("/v1/chat/completions", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       signal: asking.signal,
@@ -90,7 +90,6 @@ export function chatView(content, reader, collection) {
         stream: true,
       }),
     });
-    if (!response.ok) throw new Error((await response.json()).error.message);
     const text = shown.querySelector(".text");
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error.message);

@@ -1,8 +1,9 @@
 // Documents of a collection: upload with live progress, state and reasons, try again, delete.
 import { action, h, table } from "./dom.js";
 import { t } from "./i18n.js";
-import { asked, events, keyHeader, withKey } from "./key.js";
+import { answered, asked, events, keyHeader } from "./key.js";
 
+const AGAIN_MS = 1000;
 const ENDED = ["done", "failed", "cancelled", "interrupted"];
 
 export async function documentsView(content, reader, collection) {
@@ -23,8 +24,8 @@ export async function documentsView(content, reader, collection) {
   async function page() {
     const query = new URLSearchParams({ collection, limit: 50, ...(after && { after }) });
     const { data, has_more, last_id } = await asked(`/v1/documents?${query}`).catch((error) => {
-      if (!reader.collections.length && !shown.length) return { data: [] }; // Made with the first upload.
-      throw error;
+      if (error.status !== 404) throw error;
+      return { data: [] }; // The collection is made with the first upload.
     });
     shown.push(...data);
     after = last_id;
@@ -121,12 +122,17 @@ function sendFile(file, collection, told) {
   });
 }
 
-/** The run once it has ended; a stream that ends before, as at the server's restart, is begun again. */
+/** The run once it has ended; a stream that breaks off, as at the server's restart, is begun again. */
 async function followed(id, told) {
   for (;;) {
-    for await (const run of events(await withKey(`/v1/runs/${id}/events`))) {
-      told(run);
-      if (ENDED.includes(run.status)) return run;
+    try {
+      for await (const run of events(await answered(`/v1/runs/${id}/events`))) {
+        told(run);
+        if (ENDED.includes(run.status)) return run;
+      }
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // `fetch` says so that nobody answers.
     }
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
   }
 }

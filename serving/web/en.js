@@ -17,7 +17,7 @@ export default {
   runs: "Runs", kind: "Kind", started: "Started", counts: "Figures", cancel: "Cancel", error: "Error",
   sourcesOf: "Sources", place: "Place", pause: "Pause", resume: "Resume", sync: "Synchronise", paused: "paused", active: "active",
   generations: "Index generations", number: "Number", index: "Index", embedder: "Embedder", live: "live", rollback: "Go back to the one before",
-  reindex: "Index anew", health: "Health", healthy: "Everything is as it should be.", look: "Look", part: "Part", detail: "Detail", problem: "Problem",
+  reindex: "Index anew", health: "Health", healthy: "Everything is as it should be.", part: "Part", detail: "Detail", problem: "Problem",
   figures: "Key figures", requests: "Requests a second", latency: "Search, milliseconds (mean)", errors: "Errors a minute", inFlight: "Requests in flight",
   waiting: "Runs that wait", chart: "{name}: now {now}, highest {most} of the last {n} readings", refresh: "Refresh", none: "None.",
 };

@@ -13,12 +13,17 @@ export async function withKey(url, options = {}) {
   }
 }
 
-/** The body of an answer. Throws an Error with the server's sentence. */
-export async function asked(url, options) {
+/** The answer. Throws an Error with the server's sentence, and the status, where it is none. */
+export async function answered(url, options) {
   const response = await withKey(url, options);
-  const body = await response.json();
-  if (!response.ok) throw new Error(body.error.message);
-  return body;
+  if (response.ok) return response;
+  const { error } = await response.json();
+  throw Object.assign(new Error(error.message), { status: response.status });
+}
+
+/** The body of an answer. Throws as `answered` does. */
+export async function asked(url, options) {
+  return (await answered(url, options)).json();
 }
 
 export function sent(url, body, method = "POST") {

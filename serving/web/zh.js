@@ -17,7 +17,7 @@ export default {
   runs: "任务", kind: "类型", started: "开始时间", counts: "数字", cancel: "取消", error: "错误",
   sourcesOf: "来源", place: "位置", pause: "暂停", resume: "恢复", sync: "同步", paused: "已暂停", active: "启用",
   generations: "索引版本", number: "编号", index: "索引", embedder: "向量模型", live: "使用中", rollback: "回到上一个版本",
-  reindex: "重建索引", health: "健康状况", healthy: "一切正常。", look: "检查", part: "部件", detail: "详情", problem: "问题",
+  reindex: "重建索引", health: "健康状况", healthy: "一切正常。", part: "部件", detail: "详情", problem: "问题",
   figures: "关键数字", requests: "每秒请求数", latency: "检索耗时（平均毫秒）", errors: "每分钟错误数", inFlight: "进行中的请求",
   waiting: "等待的任务", chart: "{name}：当前 {now}，最近 {n} 次最高 {most}", refresh: "刷新", none: "无。",
 };

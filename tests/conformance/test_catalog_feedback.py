@@ -31,7 +31,7 @@ async def test_the_last_opinion_of_a_reader_counts(catalog: Catalog) -> None:
     kept = replace(bad, comment="old \N{REPLACEMENT CHARACTER} rules")
     assert await catalog.feedback.list("docs") == [of_another, kept]
     assert await catalog.feedback.list("docs", Rating.UP) == [of_another]
-    assert await catalog.feedback.list(limit=1) == [of_another]
+    assert await catalog.feedback.list("docs", limit=1) == [of_another]
     assert await catalog.feedback.list("other") == []
 
 
@@ -41,4 +41,4 @@ async def test_it_goes_with_its_collection(catalog: Catalog) -> None:
     await catalog.ensure_collection("docs")
     await catalog.feedback.save(GOOD)
     await catalog.delete_collection("docs")
-    assert await catalog.feedback.list() == []
+    assert await catalog.feedback.list("docs") == []

@@ -109,3 +109,19 @@ def test_evaluation_prints_every_side(run_kb: RunKB, tmp_path: Path) -> None:
         assert result[side]["hit@1"] == 1.0
     assert result["answers"]["contains_answer"] == 1.0
     assert result["no_answer"]["auc"] == 1.0
+
+
+def test_golden_questions_say_what_is_missed(run_kb: RunKB, tmp_path: Path) -> None:
+    (tmp_path / "tea.md").write_text("# Tea\n\nOolong steeps for three minutes.", "utf-8")
+    assert run_kb("ingest", tmp_path / "tea.md").returncode == 0
+    nothing = run_kb("golden")
+    assert "no golden questions for default" in nothing.stdout
+    (tmp_path / "default.jsonl").write_text(
+        '{"question": "How long does oolong steep?", "documents": ["tea.md"]}\n'
+        '{"question": "Who brews the coffee?", "documents": ["coffee.md"]}\n'
+    )
+    asked = run_kb("golden", KB_EVALUATION__FOLDER=str(tmp_path))
+    assert asked.stdout.splitlines() == [
+        "1 of 2 questions answered rightly.",
+        "missed: Who brews the coffee?",
+    ]

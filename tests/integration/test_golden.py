@@ -11,7 +11,7 @@ import pytest
 
 from ingestion.progress import SyncProgress
 from ingestion.sources import folder_record
-from kb.errors import ConfigError, NotFoundError
+from kb.errors import BackendError, ConfigError, NotFoundError
 from kb.feedback import Feedback, Rating
 from kb.ports import Embedder
 from kb.settings import EmbedderSettings, EvaluationSettings, Settings
@@ -28,21 +28,28 @@ from serving.run_queue import queued_run
 from serving.sources import add_source
 from serving.sync import ingest_path
 
+pytestmark = pytest.mark.slow
+
 FORGETFUL = EmbedderSettings(kind="sentence-transformers", model="forgetful")
 
 
-class KnowsHerons(HashingEmbedder):
-    """Finds birds for a question that has no word of theirs."""
+class Egrets(HashingEmbedder):
+    """Knows what an egret is like, or takes it for a stone: no document has the word."""
+
+    like = "bird wades deep ponds"
 
     async def queries(self, texts: Sequence[str]) -> Vectors:
-        known = [text.replace("egret", "bird wades deep ponds") for text in texts]
-        return await super().queries(known)
+        return await super().queries([text.replace("egret", self.like) for text in texts])
+
+
+class Stones(Egrets):
+    like = "stone lies quarry"
 
 
 async def model(settings: Settings) -> Embedder:
     if settings.embedder.model:
-        return HashingEmbedder(settings.data_dir / "models", 96)
-    return KnowsHerons(settings.data_dir / "models")
+        return Stones(settings.data_dir / "models", 96)
+    return Egrets(settings.data_dir / "models")
 
 
 @pytest.fixture
@@ -51,7 +58,7 @@ async def services(tmp_path: Path) -> AsyncIterator[Services]:
     docs.mkdir()
     (docs / "鸟 1.md").write_text("A bird wades in deep ponds.", "utf-8")
     for number in range(40):
-        (docs / f"{number}.md").write_text(f"Stone{number} lies in quarry{number}.", "utf-8")
+        (docs / f"{number}.md").write_text(f"The stone stone{number} lies in a quarry.", "utf-8")
     (tmp_path / "golden").mkdir()
     evaluation = EvaluationSettings(folder=tmp_path / "golden")
     settings = Settings(data_dir=tmp_path / "data", evaluation=evaluation)
@@ -139,6 +146,33 @@ async def test_an_index_that_forgot_does_not_go_live(services: Services) -> None
     live = await reindex("default", services, progress, FORGETFUL)
     assert live.schema.dimensions == 96
     assert progress.embedded == 0, "what was built is kept"
+
+
+async def test_as_much_less_as_is_allowed_goes_live(services: Services) -> None:
+    """Of ten questions the live index answers eight, the new one seven."""
+    stones = [
+        STONE | {"question": f"Where is stone{n}?", "documents": [f"{n}.md"]} for n in range(7)
+    ]
+    lost = [LOST | {"question": f"Where is the lost stone{n}?"} for n in range(2)]
+    write_golden(services, BIRD, *stones, *lost)
+    accuracy = await evaluate("default", services)
+    assert accuracy
+    assert accuracy.share == 0.8
+    assert (await reindex("default", services, CopyProgress(), FORGETFUL)).live
+
+
+async def test_a_broken_golden_set_keeps_no_other_from_being_asked(
+    services: Services, tmp_path: Path
+) -> None:
+    await ingest_path(tmp_path / "docs", "zoo", services, SyncProgress())
+    folder = services.settings.evaluation.folder
+    assert folder
+    (folder / "default.jsonl").write_text("{")
+    (folder / "zoo.jsonl").write_text(json.dumps(STONE))
+    with pytest.raises(BackendError, match=r"golden questions of default: .*line 1"):
+        await sync_sources(services)
+    (run,) = await services.catalog.runs(kinds=(EVALUATION,))
+    assert (run.collection, run.status) == ("zoo", RunStatus.DONE)
 
 
 async def test_less_than_the_wanted_share_does_not_go_live(services: Services) -> None:

@@ -73,6 +73,7 @@ async def test_an_upload_waits_then_is_indexed(services: Services, queue: RunQue
     assert document.status is DocumentStatus.INDEXED
 
 
+@pytest.mark.slow
 async def test_what_ends_while_the_queue_looks_was_not_cut_off(
     services: Services, queue: RunQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +197,7 @@ async def test_what_a_killed_server_left_is_begun_again_but_not_for_ever(
     assert "killed 3 times" in (ended.error or "")
 
 
+@pytest.mark.slow
 async def test_one_process_of_a_data_folder_works_on_it_until_it_stops(
     services: Services, queue: RunQueue
 ) -> None:

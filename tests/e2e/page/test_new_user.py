@@ -65,6 +65,21 @@ def test_a_file_that_cannot_be_read_says_why(page: Page, tmp_path: Path) -> None
     expect(row).to_have_count(0)
 
 
+@pytest.mark.parametrize("away", ["**/v1/runs/*/events", "**/v1/documents?*"])
+def test_what_the_server_refuses_is_said(
+    chromium: Browser, server: Server, tmp_path: Path, away: str
+) -> None:
+    (tmp_path / "tea.md").write_text("# Tea")
+    page = chromium.new_page(base_url=server.url, locale="en-GB")
+    body = '{"error": {"message": "The catalogue is away."}}'
+    page.route(away, lambda route: route.fulfill(status=503, body=body))
+    page.goto("/#documents")
+    if "runs" in away:
+        page.get_by_label("choose files").set_input_files(tmp_path / "tea.md")
+    expect(page.locator(".problem")).to_contain_text("The catalogue is away.")
+    page.close()
+
+
 def test_names_and_texts_of_documents_stay_text(page: Page, tmp_path: Path) -> None:
     evil = tmp_path / "<img src=x onerror=document.title='gone'>.md"
     evil.write_text(
