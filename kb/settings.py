@@ -329,6 +329,20 @@ class ServerSettings(Section):
         gt=0,
         description="seconds for a request's head, for each 256 KiB of its body, and for a client to read on",
     )
+    trusted_proxies: str = Field(
+        "",
+        description="addresses or networks, by commas, whose X-Forwarded-Proto and -For are believed; * is everybody",
+    )
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        description="seconds that a server told to stop answers on, not ready, until its load goes elsewhere",
+    )
+    shutdown_s: int = Field(
+        20,
+        ge=1,
+        description="seconds for ending what was begun, such as streams, after that",
+    )
 
 
 class LimitsSettings(Section):

@@ -3,9 +3,13 @@
 import asyncio
 import signal
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
+from types import FrameType
+from typing import Final
 
+import structlog
 import uvicorn
 
 from kb.errors import ConfigError
@@ -13,7 +17,10 @@ from kb.settings import ServerSettings
 from serving.bootstrap import Services
 from serving.server_address import is_loopback
 
-GRACEFUL_SHUTDOWN_S = 10
+TICK_S: Final = 0.1
+"""Between looks whether there is something to do, as in uvicorn's own loop."""
+
+log = structlog.get_logger(__name__)
 
 
 async def serve_api(
@@ -37,39 +44,73 @@ async def serve_api(
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+        forwarded_allow_ips=server_settings.trusted_proxies,
+        timeout_graceful_shutdown=server_settings.shutdown_s,
     )
     host, port = open_socket.getsockname()[:2]
     # uvicorn stops at SIGTERM, then sends it to the process again: our own closing comes first.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
-    server = _AnnouncingServer(
-        config, lambda: listening(f"http://{_bracketed(host)}:{port}"), app.state.stopping.set
+    server = _Server(
+        config,
+        server_settings.drain_s,
+        app.state.draining,
+        app.state.stopping,
+        lambda: listening(f"http://{_bracketed(host)}:{port}"),
     )
     await server.serve(sockets=[open_socket])
     if not server.started:
         raise ConfigError("The server could not start; the log says why.")
 
 
-class _AnnouncingServer(uvicorn.Server):
-    """Calls `listening` once it does, and `stopping` before it waits for what is still being answered."""
+class _Server(uvicorn.Server):
+    """Says when it listens, and stops in stages.
+
+    Told to stop, it first answers on for `drain_s`, says `Connection: close` with each answer, and is
+    not ready: whatever shares the load sends its requests elsewhere, and none is on its way when the
+    socket closes. Then it takes no more, and ends what it has begun. A second signal drains no longer.
+    """
 
     def __init__(
         self,
         config: uvicorn.Config,
+        drain_s: float,
+        draining: asyncio.Event,
+        stopping: asyncio.Event,
         listening: Callable[[], None],
-        stopping: Callable[[], None],
     ) -> None:
         super().__init__(config)
-        self._listening = listening
+        self._drain_s = drain_s
+        self._draining = draining
         self._stopping = stopping
+        self._listening = listening
+        self._hurried = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._listening()
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self._hurried = True
+        super().handle_exit(sig, frame)
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        if self._drain_s:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        log.info("draining", seconds=self._drain_s)
+        self._draining.set()
+        self.config.encoded_headers.append((b"connection", b"close"))
+        until = time.monotonic() + self._drain_s
+        while time.monotonic() < until and not self._hurried:
+            await self.on_tick(0)
+            await asyncio.sleep(TICK_S)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._stopping()
+        self._stopping.set()
         await super().shutdown(sockets)
 
 

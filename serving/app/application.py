@@ -88,6 +88,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.state.limits = limits
     app.state.queue = queue
+    app.state.draining = asyncio.Event()
     app.state.stopping = asyncio.Event()
     app.state.cache = cache
     app.add_middleware(SameMachine, keys_exist=services.catalog.keys.exist)

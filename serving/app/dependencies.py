@@ -33,6 +33,11 @@ def queue_of(request: Request) -> RunQueue:
     return queue
 
 
+def draining_of(request: Request) -> asyncio.Event:
+    draining: asyncio.Event = request.app.state.draining
+    return draining
+
+
 def stopping_of(request: Request) -> asyncio.Event:
     stopping: asyncio.Event = request.app.state.stopping
     return stopping
@@ -104,6 +109,8 @@ def access_of(key: KeyDep) -> Access:
 
 ServicesDep = Annotated[Services, Depends(services_of)]
 QueueDep = Annotated[RunQueue, Depends(queue_of)]
+DrainingDep = Annotated[asyncio.Event, Depends(draining_of)]
+"""Set when the server was told to stop, and answers on until its load goes elsewhere."""
 StoppingDep = Annotated[asyncio.Event, Depends(stopping_of)]
 """Set when the server begins to stop: streams end then."""
 CacheDep = Annotated[Cache, Depends(cache_of)]

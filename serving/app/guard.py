@@ -10,6 +10,8 @@ from kb.errors import KBError
 from serving.app.errors import error_response, status_response
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""What proxies add to a request."""
 
 
 class SameMachine:
@@ -17,7 +19,8 @@ class SameMachine:
 
     Without keys we listen on the loopback address only, but a browser on this machine also runs
     strangers' pages: a foreign Host header means DNS rebinding, a foreign Origin a cross-site request.
-    With keys neither helps them: no browser adds a key by itself.
+    And a proxy on this machine may let in anybody. With keys none of it helps them: no browser and no
+    proxy adds a key by itself.
     """
 
     def __init__(self, app: ASGIApp, keys_exist: Callable[[], Awaitable[bool]]) -> None:
@@ -32,7 +35,7 @@ class SameMachine:
                 await error_response(error)(scope, receive, send)
                 return
             if not keyed:
-                message = "Only pages and programs of this machine may ask this server."
+                message = "Without keys only pages and programs of this machine may ask: kb keys create NAME."
                 await status_response(message, 403, "foreign_origin")(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -41,6 +44,8 @@ class SameMachine:
 def _is_ours(headers: Headers) -> bool:
     host = urlsplit(f"//{headers.get('host', '')}").hostname
     origin = headers.get("origin")
-    return host in LOOPBACK_HOSTS and (
-        origin is None or urlsplit(origin).hostname in LOOPBACK_HOSTS
+    return (
+        host in LOOPBACK_HOSTS
+        and (origin is None or urlsplit(origin).hostname in LOOPBACK_HOSTS)
+        and not any(name in headers for name in FORWARDED)
     )

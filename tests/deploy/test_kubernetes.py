@@ -154,10 +154,11 @@ def test_a_rolling_update_of_the_api_fails_no_request(manifests: list[Manifest])
     pod = api["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert pause >= 5
-    longest = pause + Settings.model_fields["generation"].default.total_s
-    assert pod["terminationGracePeriodSeconds"] >= longest
+    (settings,) = [each["data"] for each in manifests if each["metadata"]["name"] == "kb-settings"]
+    drain_s, shutdown_s = (int(settings[f"KB_SERVER__{x}_S"]) for x in ("DRAIN", "SHUTDOWN"))
+    assert drain_s >= 5
+    assert shutdown_s >= Settings.model_fields["generation"].default.total_s
+    assert pod["terminationGracePeriodSeconds"] > drain_s + shutdown_s
 
 
 def test_the_model_gets_a_gpu_and_time_to_load(manifests: list[Manifest]) -> None:

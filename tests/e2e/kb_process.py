@@ -56,14 +56,15 @@ def start_server(
     /,
     **settings: str,
 ) -> Server:
-    """Starts `kb ...` on a free port and waits until it has printed its endpoint.
+    """Starts `kb ...`, on a free port if none is set, and waits until it has printed its endpoint.
 
     Its log goes into the file `log`, or where ours goes.
     """
+    settings = {"KB_SERVER__PORT": "0"} | settings
     with ExitStack() as opened:
         process = subprocess.Popen(
             [KB, *command],
-            env=environment(data_dir, KB_SERVER__PORT="0", **settings),
+            env=environment(data_dir, **settings),
             cwd=working_folder,
             stdout=subprocess.PIPE,
             stderr=opened.enter_context(log.open("wb")) if log else None,

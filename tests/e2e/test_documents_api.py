@@ -101,9 +101,18 @@ def test_list_pages(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}]
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"X-Forwarded-For": "127.0.0.1"},
+        {"Forwarded": "for=127.0.0.1"},
+    ],
 )
-def test_other_sites_are_turned_away(http: httpx.Client, headers: dict[str, str]) -> None:
+def test_other_sites_and_proxies_are_turned_away(
+    http: httpx.Client, headers: dict[str, str]
+) -> None:
     response = http.post("/v1/search", json={"query": "x"}, headers=headers)
     assert response.status_code == 403
     assert response.json()["error"]["code"] == "foreign_origin"
