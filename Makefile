@@ -39,7 +39,7 @@ test-vllm: $(VENV)/test.installed
 	$(BIN)/pytest -m vllm
 
 check: lint
-	$(BIN)/pytest -q -n auto -m "not slow and not browser and not redis and not postgresql and not elasticsearch and not torch and not spark and not vllm"
+	$(BIN)/pytest -q -n auto -m "not slow and not browser and not nginx and not redis and not postgresql and not elasticsearch and not torch and not spark and not vllm"
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .

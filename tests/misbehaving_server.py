@@ -63,6 +63,18 @@ class Handler(BaseHTTPRequestHandler):
         self._event({"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": 4}})
         self._end_stream()
 
+    def _held(self) -> None:
+        """The first token, and the rest when the mode is another."""
+        self._begin_stream()
+        first, *others = ANSWER
+        self._delta(first)
+        while STATE["mode"] == "held":
+            time.sleep(0.02)
+        for text in others:
+            self._delta(text)
+        self._event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+        self._end_stream()
+
     def _thinking(self) -> None:
         self._begin_stream()
         for text in ("<thi", "nk>The first ", "passage.</th", "ink>\n\n", *ANSWER):
