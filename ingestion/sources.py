@@ -81,10 +81,23 @@ class FolderSource:
         start = self._root / scope
         if not self._root.is_dir():
             raise ConfigError(f"{self._root} is not a folder. Is the disk mounted?")
+        if not self._leads_to(start):
+            return
         if start.is_file():
             yield from self._file(start)
         elif start.is_dir():
             yield from self._folder(start, frozenset({start.resolve()}))
+
+    def _leads_to(self, place: Path) -> bool:
+        """Whether a walk from the root comes to it: a folder on the way may be a link by now."""
+        if ".." in place.parts or not place.is_relative_to(self._root):
+            return False
+        folders = [
+            folder for folder in (place, *place.parents) if folder.is_relative_to(self._root)
+        ]
+        return self._record.symlinks is Symlinks.FOLLOW or not any(
+            folder.is_symlink() and folder.is_dir() for folder in folders if folder != self._root
+        )
 
     def _folder(self, folder: Path, above: frozenset[Path]) -> Iterator[SourceFile]:
         """`above` are the real folders we came through: a link back to one of them is a ring."""

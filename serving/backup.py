@@ -23,7 +23,7 @@ import structlog
 from pydantic import BaseModel, SecretStr
 
 from kb.disk import full_disk_told
-from kb.errors import BackendError, ConfigError, NoBackupFolder, NotFoundError
+from kb.errors import BackendError, ConfigError, KBError, NoBackupFolder, NotFoundError
 from kb.ports import Catalog, ChunkIndex, IndexStore
 from kb.settings import Settings
 from kb.types import DocumentStatus, Generation
@@ -66,6 +66,16 @@ class Backup:
     version: str
     collections: Mapping[str, int]
     size: int
+
+
+class Manifest(BaseModel):
+    """`manifest.json`: what a backup says of itself, and the SHA-256 of every other file."""
+
+    created_at: datetime
+    version: str
+    collections: dict[str, int]
+    size: int
+    files: dict[str, str]
 
 
 def folder_of(settings: Settings) -> Path:
@@ -168,22 +178,27 @@ def _rename(part: Path, place: Path) -> Backup:
 
 def backups(folder: Path) -> list[Backup]:
     """All finished ones below `folder`, newest first."""
-    found = [
-        read(path.parent) for path in folder.glob(f"*/{MANIFEST}") if path.parent.name[0] != "."
-    ]
-    return sorted(found, key=lambda backup: backup.name, reverse=True)
+    return sorted(_finished(folder), key=lambda backup: backup.name, reverse=True)
+
+
+def _finished(folder: Path) -> Iterator[Backup]:
+    """One that can't be read is passed over: the others are wanted all the more."""
+    for place in (path.parent for path in folder.glob(f"*/{MANIFEST}")):
+        if place.name[0] == "." or place.is_symlink():
+            continue
+        try:
+            yield read(place)
+        except KBError as error:
+            log.warning("backup_not_listed", backup=str(place), reason=error.message)
 
 
 def read(place: Path) -> Backup:
-    """What a backup says of itself, unchecked. Raises ConfigError where there is none."""
-    manifest = _manifest(place)
-    return Backup(
-        manifest["name"],
-        datetime.fromisoformat(manifest["created_at"]),
-        manifest["version"],
-        manifest["collections"],
-        manifest["size"],
-    )
+    """What a backup says of itself, unchecked. Raises ConfigError where there is none.
+
+    Its name is its folder's, whatever it says: by names backups are deleted.
+    """
+    said = _manifest(place)
+    return Backup(place.name, said.created_at, said.version, said.collections, said.size)
 
 
 async def check(place: Path) -> Backup:
@@ -205,20 +220,31 @@ async def check(place: Path) -> Backup:
 
 
 def _check_files(place: Path) -> None:
-    for name, digest in _manifest(place)["files"].items():
-        path = place / name
-        if not path.is_file() or hash_of(path) != digest:
-            raise BackupDamaged(f"The backup's file {path} is missing or not as it was written.")
+    """All its files and no others, each as it was written. What lies outside is not even looked at."""
+    written = _manifest(place).files
+    there = {path.relative_to(place).as_posix(): path for path in place.rglob("*")}
+    if links := [path for path in there.values() if path.is_symlink()]:
+        raise BackupDamaged(f"The backup holds a link, which none of ours does: {links[0]}.")
+    files = {name: path for name, path in there.items() if path.is_file()}
+    del files[MANIFEST]
+    for name in sorted(written.keys() ^ files.keys()):
+        what = "is missing" if name in written else "was put there later"
+        raise BackupDamaged(f"The backup's file {place / name} {what}.")
+    for name, path in files.items():
+        if hash_of(path) != written[name]:
+            raise BackupDamaged(f"The backup's file {path} is not as it was written.")
 
 
-def _manifest(place: Path) -> dict[str, Any]:
+def _manifest(place: Path) -> Manifest:
     try:
-        manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        said = json.loads((place / MANIFEST).read_text("utf-8"))
+        if said["format"] != FORMAT:
+            raise ConfigError(
+                f"{place} was made by another version of this program. Upgrade first."
+            )
+        return Manifest.model_validate(said)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{place} is no backup: its {MANIFEST} can't be read.") from error
-    if manifest.get("format") != FORMAT:
-        raise ConfigError(f"{place} was made by a newer version of this program. Upgrade first.")
-    return manifest
 
 
 # --- Restoring ----------------------------------------------------------------------------------
@@ -268,7 +294,8 @@ async def _opened(place: Path) -> AsyncIterator[Embedded]:
 def prune(folder: Path, keep: int) -> list[str]:
     """Deletes all but the newest, and what killed ones left; gives the names of those deleted."""
     old = [backup.name for backup in backups(folder)[keep:]]
-    for place in (*(folder / name for name in old), *folder.glob(f"{PARTIAL}*")):
+    left = (place for place in folder.glob(f"{PARTIAL}*") if not place.is_symlink())
+    for place in (*(folder / name for name in old), *left):
         shutil.rmtree(place)
     return old
 

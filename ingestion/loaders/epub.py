@@ -84,11 +84,15 @@ def _xml(archive: zipfile.ZipFile, name: str) -> Element:
 
 
 def _spine(package: Element, folder: str) -> Iterator[str]:
-    """The archive names of the pages in reading order, the navigation page left out."""
+    """The archive names of the pages in reading order, each once, the navigation page left out."""
+    seen: set[str] = set()
     items = {item.get("id"): item for item in package.iterfind(".//{*}manifest/{*}item")}
     for reference in package.iterfind(".//{*}spine/{*}itemref"):
         item = items.get(reference.get("idref"))
         if item is None or "nav" in (item.get("properties") or "").split():
             continue
         if item.get("media-type") in _PAGE_TYPES and (href := item.get("href")):
-            yield posixpath.normpath(posixpath.join(folder, unquote(href)))
+            name = posixpath.normpath(posixpath.join(folder, unquote(href)))
+            if name not in seen:
+                seen.add(name)
+                yield name

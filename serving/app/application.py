@@ -51,6 +51,7 @@ from serving.app.runs.own import router as own_runs
 from serving.app.runs.router import router as runs
 from serving.app.search.router import router as search
 from serving.app.sources.router import router as sources
+from serving.app.wellformed import WellFormed, check_body
 from serving.bootstrap import Services
 from serving.caching.cache import Cache
 from serving.limits import Limits
@@ -84,6 +85,7 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        dependencies=[Depends(check_body)],
     )
     app.state.services = services
     app.state.limits = limits
@@ -94,6 +96,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(SameMachine, keys_exist=services.catalog.keys.exist)
     server = services.settings.server
     app.add_middleware(Door, most=server.max_requests)
+    app.add_middleware(WellFormed)
     app.add_middleware(Measured)
     # Outermost, so that everything that is logged or refused has an id.
     app.add_middleware(CorrelationIdMiddleware, header_name=REQUEST_ID, validator=is_request_id)

@@ -58,6 +58,12 @@ RETRY_AFTER_S = 5
 REQUEST_ID = "X-Request-ID"
 """The header that says which lines of the log belong to an answer."""
 
+SAFE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Of every answer: what is no script does not become one, and is in no other site's page."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -140,5 +146,6 @@ async def _unexpected(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse(
         error_body("Something went wrong on our side; the log says what.", 500, "internal_error"),
         500,
-        {REQUEST_ID: correlation_id.get() or ""},  # Its middleware has been left already.
+        # Their middleware has been left already.
+        SAFE_HEADERS | {REQUEST_ID: correlation_id.get() or ""},
     )

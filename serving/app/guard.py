@@ -18,9 +18,10 @@ class SameMachine:
     """Refuses other sites' pages as long as no key exists.
 
     Without keys we listen on the loopback address only, but a browser on this machine also runs
-    strangers' pages: a foreign Host header means DNS rebinding, a foreign Origin a cross-site request.
-    And a proxy on this machine may let in anybody. With keys none of it helps them: no browser and no
-    proxy adds a key by itself.
+    strangers' pages: a foreign Host header means DNS rebinding, a foreign Origin a cross-site request,
+    and so does Sec-Fetch-Site, where a page only embeds what is here and no Origin is sent. And a proxy
+    on this machine may let in anybody. With keys none of it helps them: no browser and no proxy adds a
+    key by itself.
     """
 
     def __init__(self, app: ASGIApp, keys_exist: Callable[[], Awaitable[bool]]) -> None:
@@ -46,6 +47,21 @@ def _is_ours(headers: Headers) -> bool:
     origin = headers.get("origin")
     return (
         host in LOOPBACK_HOSTS
-        and (origin is None or urlsplit(origin).hostname in LOOPBACK_HOSTS)
+        and (origin is None or _host_of(origin) in LOOPBACK_HOSTS)
+        and (headers.get("sec-fetch-site") != "cross-site" or _is_followed_link(headers))
         and not any(name in headers for name in FORWARDED)
+    )
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).hostname
+    except ValueError:
+        return None
+
+
+def _is_followed_link(headers: Headers) -> bool:
+    """Somebody goes to a page of ours; other than what a page embeds, the site does not see it."""
+    return (
+        headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
     )

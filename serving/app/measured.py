@@ -13,6 +13,9 @@ from kb.metrics import REQUESTS
 
 NO_ROUTE: Final = "none"
 """For whatever nobody asks for but by mistake: its names are without number."""
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER_METHOD: Final = "other"
+"""For what is none of them: a client may make up as many as it likes."""
 NO_ANSWER: Final = "499"
 """The status of a request whose client left before there was one."""
 
@@ -59,12 +62,13 @@ class Measured:
         finally:
             route = _route_of(scope)
             took = perf_counter() - started
-            REQUESTS.labels(scope["method"], route, status).observe(took)
+            method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
+            REQUESTS.labels(method, route, status).observe(took)
             key_id = scope.get("state", {}).get("key_id")
             log.log(
                 logging.DEBUG if route in QUIET else logging.INFO,
                 "request",
-                method=scope["method"],
+                method=method,
                 route=route,
                 status=int(status),
                 ms=round(took * 1000, 1),

@@ -3,6 +3,7 @@
 import sys
 
 import typer
+from rich.markup import escape
 
 from kb.disk import REMEDY, is_full
 from kb.errors import BackendError, KBError
@@ -58,16 +59,21 @@ app.add_typer(models.app, name="model")
 health.register(app)
 
 
+def _say(message: str) -> None:
+    """The message may quote a file's name or a user's words: brackets in it are no markup."""
+    errors.print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
+
+
 def main() -> None:
     try:
         app()
     except KBError as error:
-        errors.print(f"[bold red]Error:[/] {error.message}", highlight=False)
+        _say(error.message)
         sys.exit(1 if isinstance(error, BackendError) else COMMAND_WAS_WRONG)
     except OSError as error:
         if not is_full(error):
             raise
-        errors.print(f"[bold red]Error:[/] A disk is full ({error}). {REMEDY}", highlight=False)
+        _say(f"A disk is full ({error}). {REMEDY}")
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("Stopped. What was finished is kept; the same command goes on from here.")

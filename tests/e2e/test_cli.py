@@ -51,6 +51,15 @@ def test_ingest_ask_search_delete_retry(run_kb: RunKB, docs: Path) -> None:
     assert "default" in gone.stderr
 
 
+def test_brackets_in_a_name_are_no_markup(run_kb: RunKB, tmp_path: Path) -> None:
+    gone = tmp_path / "[red]gone[/] [/nothing] [link=http://evil.example]x"
+    failed = run_kb("ingest", gone)
+    assert failed.returncode == 2
+    assert str(gone) in failed.stderr.replace("\n", "")
+    asked = run_kb("ask", "[/] [bold]")
+    assert "Traceback" not in asked.stderr
+
+
 def test_status_of_a_run_in_which_nothing_worked(run_kb: RunKB, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "nothing.md").write_text("")

