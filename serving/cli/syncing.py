@@ -26,7 +26,7 @@ ConfirmOption = Annotated[
 EngineOption = Annotated[
     EngineKind,
     typer.Option(
-        help="in-process: here; spark: on the cluster that spark.master names (extra [spark], "
+        help="in-process: here; spark: on the cluster that spark.master names (extra \\[spark], "
         "Java 17, Elasticsearch)."
     ),
 ]
