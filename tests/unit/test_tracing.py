@@ -46,7 +46,8 @@ def test_a_stage_is_a_span_only_within_another(recorded: InMemorySpanExporter) -
     assert tracing.ids() == {}
 
 
-def test_without_a_caller_s_trace_what_is_around_goes_on(recorded: InMemorySpanExporter) -> None:
+@pytest.mark.usefixtures("recorded")
+def test_without_a_caller_s_trace_what_is_around_goes_on() -> None:
     with tracing.begun("job", {}, {}):
         around = tracing.ids()["trace_id"]
         with tracing.begun("run", {"traceparent": "nonsense", "scope": ["x"]}, {}):
