@@ -9,6 +9,7 @@ import sys
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
+from kb import tracing
 from kb.settings import LogSettings
 
 
@@ -16,6 +17,7 @@ def configure_logs(settings: LogSettings) -> None:
     """Sends structlog's and the standard library's records through one renderer. Twice is harmless."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
@@ -55,3 +57,11 @@ def configure_logs(settings: LogSettings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _trace(
+    _: structlog.typing.WrappedLogger, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Adds which trace a line belongs to, where there is one."""
+    event.update(tracing.ids())
+    return event

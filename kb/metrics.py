@@ -1,8 +1,12 @@
 """What is counted, for Prometheus. Labels never hold questions, texts or names of documents."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from kb import tracing
 
 _SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
 
@@ -62,6 +66,14 @@ STAGES: Final = Histogram(
     ["stage"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
 )
+
+
+@contextmanager
+def stage(name: str, histogram: Histogram | None = None) -> Iterator[None]:
+    """Times a stage, of a search where no other histogram is given, and makes it a span of its trace."""
+    with (histogram or STAGES.labels(name)).time(), tracing.part(name):
+        yield
+
 
 # --- What is known when it is asked for ---------------------------------------------------------
 

@@ -407,6 +407,15 @@ class LogSettings(Section):
     )
 
 
+class TracingSettings(Section):
+    """All else is set by OpenTelemetry's own variables, see docs/monitoring.md."""
+
+    endpoint: SecretStr = Field(
+        SecretStr(""),
+        description="collector of spans (OTLP over HTTP), such as http://127.0.0.1:4318 (extra [otel]); empty: none",
+    )
+
+
 class Settings(BaseSettings):
     """Order of precedence: environment, then `kb.toml`, then the defaults."""
 
@@ -437,6 +446,7 @@ class Settings(BaseSettings):
     backup: BackupSettings = BackupSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from kb.errors import InvalidQueryError
-from kb.metrics import STAGES
+from kb.metrics import stage
 from kb.ports import Catalog, ChunkIndex, Embedder
 from kb.types import UNRESTRICTED, Access, Candidate, Hit, IndexQuery
 from retrieval.fusion import Mode, rank
@@ -88,7 +88,7 @@ async def find_candidates(
 ) -> list[Candidate]:
     """What both sides find, unranked: an evaluation ranks the same candidates in each mode."""
     question = checked_question(question)
-    with STAGES.labels("embed").time():
+    with stage("embed"):
         vectors = await embedder.queries([question])
     query = IndexQuery(
         vector=vectors[0],
@@ -97,7 +97,7 @@ async def find_candidates(
         access=access,
         document_ids=document_ids,
     )
-    with STAGES.labels("index").time():
+    with stage("index"):
         return await index.search(query)
 
 
@@ -110,7 +110,7 @@ def hits(
     mode: Mode = "hybrid",
 ) -> list[Hit]:
     """Ranks candidates for a question and keeps the best `limit`."""
-    with STAGES.labels("rank").time():
+    with stage("rank"):
         ranked = rank(candidates, question_terms(question), mode)
     return [
         Hit(

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import structlog
 
+from kb import tracing
 from kb.errors import CatalogUnavailable, KBError
 from kb.types import Run, RunStatus
 from serving.bootstrap import Services
@@ -40,7 +41,10 @@ def queued_run(
     request: Mapping[str, Any] | None = None,
     requested_by: str | None = None,
 ) -> Run:
-    """A run that waits from now on; `requested_by` is the id of a key."""
+    """A run that waits from now on; `requested_by` is the id of a key.
+
+    What was asked carries the asking request's trace, where there is one, to whoever does it.
+    """
     now = datetime.now(UTC)
     return Run(
         uuid.uuid4().hex,
@@ -50,7 +54,7 @@ def queued_run(
         RunStatus.QUEUED,
         now,
         queued_at=now,
-        request=request or {},
+        request={**(request or {}), **tracing.carrier()},
         requested_by=requested_by,
     )
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from ingestion.progress import SyncProgress
+from kb import tracing
 from kb.errors import CatalogUnavailable, KBError, NotFoundError, RunCancelled
 from kb.ports import Catalog
 from kb.types import Run, RunStatus, SourceRecord
@@ -62,27 +63,32 @@ async def carried_out(
     `stopped` becomes of it when this task is cancelled. After an error with which it `goes_on` it waits
     for its next turn. Raises as `recorded` does.
     """
-    doing = asyncio.ensure_future(work)
-    status, message = RunStatus.FAILED, None
-    try:
-        await _watch(doing, run, counts, catalog)
-        status = RunStatus.DONE
-    except asyncio.CancelledError:
-        status = stopped
-        raise
-    except RunCancelled:
-        status = RunStatus.CANCELLED
-        raise
-    except KBError as error:
-        message = error.message
-        status = RunStatus.QUEUED if goes_on(error) else RunStatus.FAILED
-        raise
-    finally:
-        doing.cancel()
-        await asyncio.wait({doing})
-        await _end(replace(run, counts=counts(), status=status, error=message), catalog)
-        log.info("run_finished", run=run.id, kind=run.kind, status=status, **counts())
+    with tracing.begun(f"run {run.kind}", run.request, _described(run)):
+        doing = asyncio.ensure_future(work)
+        status, message = RunStatus.FAILED, None
+        try:
+            await _watch(doing, run, counts, catalog)
+            status = RunStatus.DONE
+        except asyncio.CancelledError:
+            status = stopped
+            raise
+        except RunCancelled:
+            status = RunStatus.CANCELLED
+            raise
+        except KBError as error:
+            message = error.message
+            status = RunStatus.QUEUED if goes_on(error) else RunStatus.FAILED
+            raise
+        finally:
+            doing.cancel()
+            await asyncio.wait({doing})
+            await _end(replace(run, counts=counts(), status=status, error=message), catalog)
+            log.info("run_finished", run=run.id, kind=run.kind, status=status, **counts())
     return await catalog.run(run.id)
+
+
+def _described(run: Run) -> dict[str, str]:
+    return {"kb.run.id": run.id} | ({"kb.collection": run.collection} if run.collection else {})
 
 
 async def _end(run: Run, catalog: Catalog) -> None:

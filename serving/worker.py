@@ -23,6 +23,7 @@ from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from filelock import FileLock
 
+from kb import tracing
 from kb.errors import CatalogUnavailable, KBError
 from kb.ports import Catalog
 from serving.patience import retrying
@@ -149,7 +150,7 @@ class Worker:
 
     async def _do_taken(self, job: str, slot: str) -> None:
         log.info("job_started", job=job, slot=slot, worker=self.owner)
-        work = asyncio.ensure_future(self._jobs[job].action())
+        work = asyncio.ensure_future(self._act(job))
         try:
             if not await self._keep_lease(work, job, slot):
                 log.warning("job_lost", job=job, slot=slot, worker=self.owner)
@@ -163,6 +164,10 @@ class Worker:
             raise
         finally:
             await _stopped(work)
+
+    async def _act(self, job: str) -> None:
+        with tracing.begun(f"job {job}", {}, {}):
+            await self._jobs[job].action()
 
     async def _take(self, job: str, slot: str) -> bool:
         async for attempt in retrying(CATALOG_PATIENCE_S, CatalogUnavailable):

@@ -13,7 +13,14 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-STATE: dict[str, Any] = {"mode": "good", "under_way": 0, "hung_up": 0, "asked": 0, "body": None}
+STATE: dict[str, Any] = {
+    "mode": "good",
+    "under_way": 0,
+    "hung_up": 0,
+    "asked": 0,
+    "body": None,
+    "traceparent": None,
+}
 LOCK = threading.Lock()
 ANSWER = ["Heron listens ", "on port ", "5520", " [1]."]
 
@@ -44,6 +51,7 @@ class Handler(BaseHTTPRequestHandler):
             STATE["under_way"] += 1
             STATE["asked"] += 1
             STATE["body"] = json.loads(body)
+            STATE["traceparent"] = self.headers.get("traceparent")
         try:
             getattr(self, f"_{STATE['mode']}")()
         except (BrokenPipeError, ConnectionResetError):

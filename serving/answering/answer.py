@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 from prometheus_client import Counter
 
-from kb import metrics
+from kb import metrics, tracing
 from kb.errors import AnswerInterrupted, ModelUnavailable
 from kb.generation import Message, Role, Sampling
 from kb.ports import Embedder
@@ -145,7 +145,7 @@ async def _events(
             yield event
         return
     history = _turns_before(messages)
-    with metrics.RETRIEVAL.time():
+    with metrics.stage("retrieve", metrics.RETRIEVAL):
         question, hits, extract = await _read(asked, history, search, embedder, answering)
     if refusal := _reason(asked, hits, extract):
         for event in _refused(refusal, question, hits, sampling):
@@ -242,6 +242,7 @@ async def _measured(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event
             async for event in events:
                 if isinstance(event, TextDelta) and first_text is None:
                     first_text = monotonic() - started
+                    tracing.happened("first_text")
                 if isinstance(event, Finished):
                     outcome = None
                     _record(event.answer, first_text, monotonic() - started)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from kb import metrics
+from kb import metrics, tracing
 from kb.errors import AnswerInterrupted, InvalidQueryError, ModelUnavailable
 from serving.answering.breaker import Breaker
 from serving.answering.deadlines import PROBE_S, within
@@ -53,7 +53,10 @@ class Ladder:
                 continue
             sent = False
             try:
-                async with aclosing(guarded.stream(task)) as events:
+                steps = tracing.part_of_each(
+                    guarded.stream(task), "generate", {"kb.rung": guarded.rung.name}
+                )
+                async with aclosing(steps) as events:
                     async for event in _collected(events) if whole else events:
                         sent |= isinstance(event, TextDelta) and bool(event.text)
                         yield _labelled(event, [f for f, at in failures.items() if at < place])

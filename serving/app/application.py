@@ -84,6 +84,8 @@ def create_app(services: Services) -> FastAPI:
         version=version("kb-server"),
         docs_url=None,
         redoc_url=None,
+        # Our own spans (measured.py) hold no paths and queries, nor messages of errors.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lifespan,
         dependencies=[Depends(check_body)],
     )

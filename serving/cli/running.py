@@ -3,10 +3,12 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
+from kb.errors import ConfigError
 from kb.logs import configure_logs
-from kb.settings import Settings, load_settings
+from kb.settings import Settings, TracingSettings, load_settings
 from serving.bootstrap import Services, open_services
 
 Result = TypeVar("Result")
@@ -32,7 +34,27 @@ def run(
         async with open_services(chosen) as services:
             return await action(services)
 
+    with traced(chosen.tracing):
+        try:
+            return asyncio.run(opened())
+        except asyncio.CancelledError as error:
+            raise KeyboardInterrupt from error
+
+
+def traced(settings: TracingSettings) -> AbstractContextManager[None]:
+    """Within it spans are sent where the settings say. Raises ConfigError, which never repeats the URL."""
+    endpoint = settings.endpoint.get_secret_value()
+    if not endpoint:
+        return nullcontext()
+    if not endpoint.startswith(("http://", "https://")):
+        raise ConfigError("tracing.endpoint is no address, such as http://127.0.0.1:4318.")
     try:
-        return asyncio.run(opened())
-    except asyncio.CancelledError as error:
-        raise KeyboardInterrupt from error
+        from serving.span_export import (
+            sending_spans,
+        )  # Importing OpenTelemetry takes half a second.
+    except ImportError as error:
+        raise ConfigError(
+            "tracing.endpoint is set, but OpenTelemetry is missing. Install the extra:"
+            " pip install 'kb-server[otel]'"
+        ) from error
+    return sending_spans(endpoint)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
+from kb import tracing
 from kb.errors import ConfigError, ModelMisbehaved, ModelUnavailable
 from kb.generation import Message, ModelDelta, Sampling
 from serving.generators.openai_wire import delta_of, refusal, request_body
@@ -53,6 +54,7 @@ class OpenAICompatibleGenerator:
             timeout=httpx.Timeout(None, connect=connect_s, pool=connect_s),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
             trust_env=False,
+            event_hooks={"request": [_continue_trace]},
         )
 
     @property
@@ -167,6 +169,11 @@ class OpenAICompatibleGenerator:
 
 
 _JSON: Final = {"Content-Type": "application/json"}
+
+
+async def _continue_trace(request: httpx.Request) -> None:
+    """The server's own spans, if it has any, join the trace of the question."""
+    request.headers.update(tracing.carrier())
 
 
 def estimate(text: str) -> int:
