@@ -8,6 +8,7 @@ nothing, and may go to another kind of index or database than the backup came fr
 import asyncio
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -20,10 +21,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from kb.disk import full_disk_told
-from kb.errors import BackendError, ConfigError, KBError, NoBackupFolder, NotFoundError
+from kb.errors import BackendError, ConfigError, NoBackupFolder, NotFoundError
 from kb.ports import Catalog, ChunkIndex, IndexStore
 from kb.settings import Settings
 from kb.types import DocumentStatus, Generation
@@ -48,6 +49,7 @@ UPLOADS: Final = "uploads"
 SETTINGS: Final = "settings.json"
 PARTIAL: Final = ".partial-"
 NAME: Final = "kb-%Y%m%d-%H%M%S"
+_INDEX_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 log = structlog.get_logger(__name__)
 
@@ -66,16 +68,6 @@ class Backup:
     version: str
     collections: Mapping[str, int]
     size: int
-
-
-class Manifest(BaseModel):
-    """`manifest.json`: what a backup says of itself, and the SHA-256 of every other file."""
-
-    created_at: datetime
-    version: str
-    collections: dict[str, int]
-    size: int
-    files: dict[str, str]
 
 
 def folder_of(settings: Settings) -> Path:
@@ -178,27 +170,33 @@ def _rename(part: Path, place: Path) -> Backup:
 
 def backups(folder: Path) -> list[Backup]:
     """All finished ones below `folder`, newest first."""
-    return sorted(_finished(folder), key=lambda backup: backup.name, reverse=True)
+    places = (path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    found = (_read(place) for place in places if place.name[0] != "." and not place.is_symlink())
+    return sorted(filter(None, found), key=lambda backup: backup.name, reverse=True)
 
 
-def _finished(folder: Path) -> Iterator[Backup]:
-    """One that can't be read is passed over: the others are wanted all the more."""
-    for place in (path.parent for path in folder.glob(f"*/{MANIFEST}")):
-        if place.name[0] == "." or place.is_symlink():
-            continue
-        try:
-            yield read(place)
-        except KBError as error:
-            log.warning("backup_not_listed", backup=str(place), reason=error.message)
+def _read(place: Path) -> Backup | None:
+    """None for a damaged one: it must not keep the others from being listed and pruned."""
+    try:
+        return read(place)
+    except (BackupDamaged, ConfigError) as error:
+        log.warning("backup_left_out", reason=error.message)
+        return None
 
 
 def read(place: Path) -> Backup:
-    """What a backup says of itself, unchecked. Raises ConfigError where there is none.
+    """What a backup says of itself, unchecked. Its name is its folder's, whatever is written in it.
 
-    Its name is its folder's, whatever it says: by names backups are deleted.
+    Raises ConfigError where there is none, BackupDamaged.
     """
-    said = _manifest(place)
-    return Backup(place.name, said.created_at, said.version, said.collections, said.size)
+    manifest = _manifest(place)
+    return Backup(
+        place.resolve().name,
+        manifest.created_at,
+        manifest.version,
+        manifest.collections,
+        manifest.size,
+    )
 
 
 async def check(place: Path) -> Backup:
@@ -208,7 +206,7 @@ async def check(place: Path) -> Backup:
     """
     await asyncio.to_thread(_check_files, place)
     async with _opened(place) as opened:
-        for generation in await _live(opened.catalog):
+        for generation in await _kept(opened.catalog):
             index = await opened.store.open(generation.index_name, generation.schema)
             found = await differences(opened.catalog, generation.collection, index)
             if found.documents:
@@ -220,31 +218,53 @@ async def check(place: Path) -> Backup:
 
 
 def _check_files(place: Path) -> None:
-    """All its files and no others, each as it was written. What lies outside is not even looked at."""
+    """What is there must be what the manifest names: nothing else is read, so no name leads outside."""
     written = _manifest(place).files
-    there = {path.relative_to(place).as_posix(): path for path in place.rglob("*")}
-    if links := [path for path in there.values() if path.is_symlink()]:
-        raise BackupDamaged(f"The backup holds a link, which none of ours does: {links[0]}.")
-    files = {name: path for name, path in there.items() if path.is_file()}
-    del files[MANIFEST]
-    for name in sorted(written.keys() ^ files.keys()):
-        what = "is missing" if name in written else "was put there later"
-        raise BackupDamaged(f"The backup's file {place / name} {what}.")
-    for name, path in files.items():
-        if hash_of(path) != written[name]:
-            raise BackupDamaged(f"The backup's file {path} is not as it was written.")
-
-
-def _manifest(place: Path) -> Manifest:
-    try:
-        said = json.loads((place / MANIFEST).read_text("utf-8"))
-        if said["format"] != FORMAT:
-            raise ConfigError(
-                f"{place} was made by another version of this program. Upgrade first."
+    there = _contents(place) - {MANIFEST}
+    if planted := sorted(there - written.keys()):
+        raise BackupDamaged(
+            f"The backup {place} holds {planted[0]}, which was not written into it."
+        )
+    for name, digest in written.items():
+        if name not in there or hash_of(place / name) != digest:
+            raise BackupDamaged(
+                f"The backup's file {place / name} is missing or not as it was written."
             )
-        return Manifest.model_validate(said)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+
+
+def _contents(place: Path) -> set[str]:
+    """Its files, relative. Raises BackupDamaged for links and devices: a backup has none."""
+    names = set()
+    for path in place.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise BackupDamaged(f"The backup holds {path}, which is neither a file nor a folder.")
+        if path.is_file():
+            names.add(path.relative_to(place).as_posix())
+    return names
+
+
+class _Manifest(BaseModel):
+    created_at: datetime
+    version: str
+    collections: dict[str, int]
+    size: int
+    files: dict[str, str]
+
+
+def _manifest(place: Path) -> _Manifest:
+    file = place / MANIFEST
+    if file.is_symlink():
+        raise BackupDamaged(f"The backup's {file} is a link.")
+    try:
+        written = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{place} is no backup: its {MANIFEST} can't be read.") from error
+    if isinstance(written, dict) and written.get("format") != FORMAT:
+        raise ConfigError(f"{place} was made by a newer version of this program. Upgrade first.")
+    try:
+        return _Manifest.model_validate(written)
+    except ValidationError as error:
+        raise BackupDamaged(f"The backup's {file} is not as it was written.") from error
 
 
 # --- Restoring ----------------------------------------------------------------------------------
@@ -263,7 +283,7 @@ async def restore(place: Path, services: Services, progress: CopyProgress) -> Ba
             " and database: set KB_DATA_DIR (and KB_CATALOG__URL) to such."
         )
     async with _opened(place) as opened:
-        for generation in await _live(opened.catalog):
+        for generation in await _kept(opened.catalog):
             source = await opened.store.open(generation.index_name, generation.schema)
             copy = await _copy(opened.catalog, source, generation, services.store)
             await copy.round(progress, _at_once)
@@ -292,11 +312,14 @@ async def _opened(place: Path) -> AsyncIterator[Embedded]:
 
 
 def prune(folder: Path, keep: int) -> list[str]:
-    """Deletes all but the newest, and what killed ones left; gives the names of those deleted."""
+    """Deletes all but the newest, and what killed ones left; gives the names of those deleted.
+
+    Links are left alone, and what they lead to.
+    """
     old = [backup.name for backup in backups(folder)[keep:]]
-    left = (place for place in folder.glob(f"{PARTIAL}*") if not place.is_symlink())
-    for place in (*(folder / name for name in old), *left):
-        shutil.rmtree(place)
+    for place in (*(folder / name for name in old), *folder.glob(f"{PARTIAL}*")):
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
     return old
 
 
@@ -312,6 +335,15 @@ def without_secrets(settings: BaseModel) -> dict[str, Any]:
 async def _live(catalog: Catalog) -> list[Generation]:
     found = [await catalog.live_generation(each.name) for each in await catalog.collections()]
     return [generation for generation in found if generation]
+
+
+async def _kept(catalog: Catalog) -> list[Generation]:
+    """The live ones of a backup, whose catalogue may name anything. Raises BackupDamaged."""
+    generations = await _live(catalog)
+    for generation in generations:
+        if not _INDEX_NAME.fullmatch(generation.index_name):
+            raise BackupDamaged(f"{generation.index_name!r} can't be the name of an index.")
+    return generations
 
 
 async def _documents(catalog: Catalog) -> dict[str, int]:

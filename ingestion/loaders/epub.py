@@ -20,6 +20,7 @@ _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
 # Fonts may be obfuscated in a book that is free to read; these are those schemes.
 _FONT_SCHEMES = (b"http://www.idpf.org/2008/embedding", b"http://ns.adobe.com/pdf/enc#RC")
+_MOST_NAMED = 5
 _PAGE_TYPES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
 
 
@@ -30,16 +31,20 @@ def load(path: Path, limits: LoadLimits) -> ParsedDocument:
         package_path, package = _package(archive)
         blocks: list[Block] = []
         warnings: list[str] = []
-        for name in _spine(package, posixpath.dirname(package_path)):
+        missing: list[str] = []
+        # Each page once: a small book could name a large one without end.
+        for name in dict.fromkeys(_spine(package, posixpath.dirname(package_path))):
             try:
                 data = archive.read(name)
             except KeyError:
-                warnings.append(f"The book names a page that it does not hold: {name}.")
+                missing.append(name)
                 continue
             decoded = decode(data, declared_charset(data))
             _, page_blocks, page_warnings = read_html(decoded.text)
             blocks += page_blocks
             warnings += (*decoded.warnings(), *page_warnings)
+    if missing:
+        warnings.append(f"Pages that the book names and does not hold: {_some(missing)}.")
     title = package.find(".//{*}metadata/{*}title")
     return ParsedDocument(
         title_of(path, title.text if title is not None else None, first_heading(blocks)),
@@ -47,6 +52,11 @@ def load(path: Path, limits: LoadLimits) -> ParsedDocument:
         EPUB.media_type,
         tuple(warnings),
     )
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _refuse_encrypted(archive: zipfile.ZipFile) -> None:
@@ -84,15 +94,11 @@ def _xml(archive: zipfile.ZipFile, name: str) -> Element:
 
 
 def _spine(package: Element, folder: str) -> Iterator[str]:
-    """The archive names of the pages in reading order, each once, the navigation page left out."""
-    seen: set[str] = set()
+    """The archive names of the pages in reading order, the navigation page left out."""
     items = {item.get("id"): item for item in package.iterfind(".//{*}manifest/{*}item")}
     for reference in package.iterfind(".//{*}spine/{*}itemref"):
         item = items.get(reference.get("idref"))
         if item is None or "nav" in (item.get("properties") or "").split():
             continue
         if item.get("media-type") in _PAGE_TYPES and (href := item.get("href")):
-            name = posixpath.normpath(posixpath.join(folder, unquote(href)))
-            if name not in seen:
-                seen.add(name)
-                yield name
+            yield posixpath.normpath(posixpath.join(folder, unquote(href)))

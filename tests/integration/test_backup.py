@@ -187,61 +187,12 @@ async def test_a_damaged_backup_is_found(services: Services, tmp_path: Path, dam
         file.write_bytes(data)
     else:
         file.unlink()
-    with pytest.raises(BackupDamaged, match=r"not as it was written|is missing"):
+    with pytest.raises(BackupDamaged, match="not as it was written"):
         await backup.check(place)
     async with opened(tmp_path / "other") as target:
         with pytest.raises(BackupDamaged):
             await backup.restore(place, target, CopyProgress())
         assert await target.catalog.collections() == []
-
-
-@pytest.mark.parametrize("planted", ["link", "folder link", "file", "name outside"])
-async def test_what_was_planted_in_a_backup_is_found_and_not_followed(
-    services: Services, tmp_path: Path, planted: str
-) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "secret.md").write_text("secret")
-    place = await make(services, tmp_path / "backups")
-    (place / "uploads").mkdir(exist_ok=True)
-    match planted:
-        case "link":
-            (place / "uploads" / "a.md").symlink_to(outside / "secret.md")
-        case "folder link":
-            (place / "uploads" / "a").symlink_to(outside)
-        case "file":
-            (place / "uploads" / "a.md").write_text("planted")
-        case _:
-            manifest = json.loads((place / "manifest.json").read_text())
-            manifest["files"]["../../outside/secret.md"] = backup.hash_of(outside / "secret.md")
-            (place / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(BackupDamaged):
-        await backup.check(place)
-    async with opened(tmp_path / "other") as target:
-        with pytest.raises(BackupDamaged):
-            await backup.restore(place, target, CopyProgress())
-        assert not (tmp_path / "other" / "uploads").exists()
-
-
-async def test_pruning_deletes_only_backups_whatever_they_say_of_themselves(
-    services: Services, tmp_path: Path
-) -> None:
-    folder, outside = tmp_path / "backups", tmp_path / "outside"
-    outside.mkdir()
-    (outside / "kept.md").write_text("kept")
-    made = await make(services, folder)
-    lying = made.rename(folder / "kb-20200101-000000")
-    manifest = json.loads((lying / "manifest.json").read_text()) | {"name": "../outside"}
-    (lying / "manifest.json").write_text(json.dumps(manifest))
-    newest = await make(services, folder)
-    (folder / "kb-20190101-000000").symlink_to(newest)
-    (folder / ".partial-link").symlink_to(outside)
-    (folder / "broken").mkdir()
-    (folder / "broken" / "manifest.json").write_text("{}")
-    assert backup.prune(folder, 1) == [lying.name]
-    assert (outside / "kept.md").exists()
-    assert [each.name for each in backup.backups(folder)] == [newest.name]
-    await backup.check(newest)
 
 
 async def test_an_index_that_differs_from_its_catalogue_is_found(
