@@ -21,6 +21,7 @@ OTHER_METHOD: Final = "other"
 """For what is no method of HTTP: a client may make up as many as it likes."""
 NO_ANSWER: Final = "499"
 """The status of a request whose client left before there was one."""
+BUG: Final = "500"
 
 
 QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics", "/web"})
@@ -68,6 +69,10 @@ class Measured:
 
         try:
             await self._app(scope, receive, sending)
+        except Exception:
+            if status == NO_ANSWER:
+                status = BUG  # Answered so by who is around us.
+            raise
         finally:
             route = _route_of(scope)
             took = perf_counter() - started
