@@ -95,6 +95,7 @@ async def test_who_takes_items_is_not_within_their_span(recorded: InMemorySpanEx
     assert recorded.get_finished_spans()[0].attributes == {"kb.rung": "x"}
 
 
+@pytest.mark.slow
 def test_importing_and_timing_need_no_opentelemetry() -> None:
     code = (
         "import sys\nfrom kb import logs, tracing\nfrom kb.metrics import stage\n"
