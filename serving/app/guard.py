@@ -29,7 +29,7 @@ class SameMachine:
         self._keys_exist = keys_exist
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _is_ours(Headers(scope=scope)):
+        if scope["type"] == "http" and not _is_ours(scope["method"], Headers(scope=scope)):
             try:
                 keyed = await self._keys_exist()
             except KBError as error:
@@ -42,13 +42,13 @@ class SameMachine:
         await self._app(scope, receive, send)
 
 
-def _is_ours(headers: Headers) -> bool:
+def _is_ours(method: str, headers: Headers) -> bool:
     host = urlsplit(f"//{headers.get('host', '')}").hostname
     origin = headers.get("origin")
     return (
         host in LOOPBACK_HOSTS
         and (origin is None or _host_of(origin) in LOOPBACK_HOSTS)
-        and (headers.get("sec-fetch-site") != "cross-site" or _is_followed_link(headers))
+        and (headers.get("sec-fetch-site") != "cross-site" or _is_followed_link(method, headers))
         and not any(name in headers for name in FORWARDED)
     )
 
@@ -60,8 +60,7 @@ def _host_of(origin: str) -> str | None:
         return None
 
 
-def _is_followed_link(headers: Headers) -> bool:
+def _is_followed_link(method: str, headers: Headers) -> bool:
     """Somebody goes to a page of ours; other than what a page embeds, the site does not see it."""
-    return (
-        headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-    )
+    sent = (method, headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
+    return sent == ("GET", "navigate", "document")

@@ -51,6 +51,8 @@ def _unclear(scope: Scope) -> str:
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers and "content-length" in headers:
         return "A request has a Content-Length or a Transfer-Encoding, not both."
+    if "transfer-encoding" in headers and scope["http_version"] < "1.1":
+        return "HTTP/1.0 has no Transfer-Encoding."
     if not all(_is_host(host) for host in headers.getlist("host")):
         return "The Host header names no host."
     if "\0" in scope["path"] or b"%00" in scope["query_string"]:

@@ -73,6 +73,12 @@ def test_a_request_whose_end_or_host_is_unclear_is_refused(
     assert status in (400, 501)
 
 
+def test_chunks_are_no_part_of_http_1_0(server: Server) -> None:
+    received = sent(server, b"POST /v1/search HTTP/1.0", HOST, JSON, CHUNKED, body=b"0\r\n\r\n")
+    assert statuses(received) == [400]
+    assert b"unclear_request" in received
+
+
 # --- Other sites --------------------------------------------------------------------------------
 
 
@@ -101,6 +107,15 @@ def test_a_link_to_the_page_may_be_followed(http: httpx.Client) -> None:
         "Sec-Fetch-Dest": "document",
     }
     assert http.get("/", headers=headers).status_code == 200
+
+
+def test_a_form_of_another_site_changes_nothing(http: httpx.Client) -> None:
+    headers = {
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+    }
+    assert http.post("/v1/documents", files={"file": b"x"}, headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize(
