@@ -31,14 +31,21 @@ class LanceStore:
         connection = await self._connect()
         async with write_lock(self._lock_file):
             with translated(name):
-                if name in await _table_names(connection):
+                if name in await _table_names(connection) and self._is_made(name):
                     table = await connection.open_table(name)
                 else:
-                    table = await connection.create_table(name, schema=mapping.arrow_schema(schema))
+                    table = await connection.create_table(
+                        name, schema=mapping.arrow_schema(schema), exist_ok=True
+                    )
             await self._check(table, schema)
             with translated(name):
                 await _ensure_text_index(table)
         return self._index(table, schema)
+
+    def _is_made(self, name: str) -> bool:
+        """False for what a creation leaves when it is cut off: no rows, and no version of the table."""
+        place = self._folder / f"{name}.lance"
+        return any([*place.glob("data/*"), *place.glob("_versions/*.manifest")])
 
     async def open(self, name: str, schema: IndexSchema) -> LanceIndex:
         connection = await self._connect()

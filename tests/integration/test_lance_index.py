@@ -54,6 +54,15 @@ async def test_damaged_files_are_one_error_of_ours(
         assert raised.value.__cause__ is not None
 
 
+async def test_a_creation_that_was_cut_off_is_begun_anew(tmp_path: Path) -> None:
+    """It leaves a table without a version: killed between two of its writes."""
+    begun = tmp_path / f"{NAME}.lance" / "_transactions"
+    begun.mkdir(parents=True)
+    (begun / "0-6f0b.txn").write_bytes(b"x")
+    index = await LanceStore(tmp_path).create(NAME, SCHEMA)
+    assert await index.chunks("none") == []
+
+
 async def test_damaged_files_cannot_be_opened(tmp_path: Path) -> None:
     await LanceStore(tmp_path).create(NAME, SCHEMA)
     _break_manifests(tmp_path)
