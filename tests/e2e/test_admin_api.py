@@ -326,7 +326,7 @@ def test_configuration_tells_no_secret(admin: httpx.Client) -> None:
         ({}, "needs a path"),
         ({"path": "relative"}, "absolute"),
         ({"path": "/nowhere/at/all"}, "is not a folder"),
-        ({"path": "/\0"}, "is no path"),
+        ({"path": "/\0"}, "NUL"),
         ({"path": "/tmp", "include": ["!"]}, "pattern"),
         ({"path": "/tmp", "groups": ["a,b"]}, "can't be a group"),
     ],
