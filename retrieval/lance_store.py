@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -45,7 +46,7 @@ class LanceStore:
     def _is_made(self, name: str) -> bool:
         """False for what a creation leaves when it is cut off: no rows, and no version of the table."""
         place = self._folder / f"{name}.lance"
-        return any([*place.glob("data/*"), *place.glob("_versions/*.manifest")])
+        return any(chain(place.glob("_versions/*.manifest"), place.glob("data/*")))
 
     async def open(self, name: str, schema: IndexSchema) -> LanceIndex:
         connection = await self._connect()

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kb.metrics import LIMITED
-from serving.app.errors import error_body
+from serving.app.errors import SAFE_HEADERS, error_body
 
 BODY_PACE: Final = 256 << 10
 """Bytes of a body that each timeout must bring, if they are not the last: at 20 s a line of 0.1 Mbit/s."""
@@ -139,6 +139,7 @@ class TimedProtocol(H11Protocol):
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
+            *SAFE_HEADERS.items(),
         ]
         for event in (
             h11.Response(status_code=status, headers=headers),

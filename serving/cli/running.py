@@ -49,9 +49,8 @@ def traced(settings: TracingSettings) -> AbstractContextManager[None]:
     if not endpoint.startswith(("http://", "https://")):
         raise ConfigError("tracing.endpoint is no address, such as http://127.0.0.1:4318.")
     try:
-        from serving.span_export import (
-            sending_spans,
-        )  # Importing OpenTelemetry takes half a second.
+        # Importing OpenTelemetry takes half a second.
+        from serving.span_export import sending_spans
     except ImportError as error:
         raise ConfigError(
             "tracing.endpoint is set, but OpenTelemetry is missing. Install the extra:"
