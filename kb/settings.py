@@ -378,6 +378,11 @@ class BackupSettings(Section):
         None, description="where `kb backup` and the worker keep backups; on another disk, best"
     )
     keep: int = Field(7, ge=1, description="backups of the worker that are kept, newest first")
+    repository: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="snapshot repository of Elasticsearch that keeps the index of backups, instead of the folder",
+    )
 
 
 class EvaluationSettings(Section):

@@ -13,6 +13,7 @@ from retrieval import mapping
 from retrieval.elasticsearch_errors import translated
 from retrieval.elasticsearch_index import ElasticsearchIndex
 from retrieval.elasticsearch_mapping import index_body, stored_schema
+from retrieval.elasticsearch_snapshots import ElasticsearchSnapshots
 
 if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
@@ -85,6 +86,9 @@ class ElasticsearchStore:
                 return None
         names = sorted(found.body)
         return names[0][len(self._settings.prefix) :] if names else None
+
+    async def snapshots(self, repository: str) -> ElasticsearchSnapshots:
+        return ElasticsearchSnapshots(await self._connect(), repository, self._settings.prefix)
 
     async def problems(self) -> list[str]:
         """Of the cluster and of our indexes; an unreachable cluster is one problem."""

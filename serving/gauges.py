@@ -6,7 +6,7 @@ import shutil
 from ingestion.planning import SyncMode
 from kb import metrics
 from kb.types import Collection, RunStatus
-from serving import backup
+from serving.backup.kept import backups
 from serving.bootstrap import Services
 from serving.golden import EVALUATION
 from serving.queued_work import LANES, UPLOAD
@@ -43,7 +43,7 @@ def _files(services: Services) -> None:
     metrics.DISK_SIZE.set(disk.total)
     folder = services.settings.backup.folder
     if folder is not None:
-        newest = next(iter(backup.backups(folder)), None)
+        newest = next(iter(backups(folder)), None)
         metrics.LAST_BACKUP.set(newest.created_at.timestamp() if newest else 0)
 
 

@@ -1,6 +1,5 @@
 """What the worker does, and when: the settings' cron lines as jobs over the services."""
 
-import asyncio
 import re
 import shutil
 from collections.abc import Awaitable, Callable
@@ -16,7 +15,9 @@ from ingestion.planning import PASSING, SyncMode
 from kb.errors import BackendError, ConfigError, KBError
 from kb.types import DocumentStatus, RunStatus, SourceRecord
 from retrieval.generations import CopyProgress
-from serving import backup
+from serving.backup.making import create
+from serving.backup.making import prune as prune_backups
+from serving.backup.restoring import check
 from serving.bootstrap import Services
 from serving.golden import evaluate
 from serving.reindexing import BeingReindexed, prune_earlier
@@ -152,9 +153,9 @@ async def back_up(services: Services) -> None:
     """A backup is made and read again before older ones give way to it."""
     section = services.settings.backup
     assert section.folder is not None
-    made = await backup.create(section.folder, services, CopyProgress())
-    await backup.check(section.folder / made.name)
-    dropped = await asyncio.to_thread(backup.prune, section.folder, section.keep)
+    made = await create(section.folder, services, CopyProgress())
+    await check(section.folder / made.name, services)
+    dropped = await prune_backups(section.folder, section.keep, services)
     log.info("backed_up", name=made.name, size=made.size, dropped=dropped)
 
 

@@ -14,7 +14,7 @@ from ingestion.chunking import CHUNKER_VERSION
 from ingestion.indexing import InProcessEngine
 from ingestion.parsing import FILES_AT_HAND, ProcessParser
 from kb.errors import ConfigError, IndexSchemaMismatch
-from kb.ports import ChunkIndex, Embedder, IndexStore, Parser
+from kb.ports import ChunkIndex, Embedder, IndexStore, Parser, Snapshots
 from kb.settings import EmbedderSettings, Settings
 from kb.types import Generation, IndexSchema
 from retrieval.elasticsearch_store import ElasticsearchStore
@@ -75,6 +75,18 @@ class Parts:
         if generation.schema != schema:
             raise IndexSchemaMismatch(schema_mismatch(generation, schema))
         return Live(generation, await self.store.open(generation.index_name, schema), embedder)
+
+    async def snapshots(self) -> Snapshots | None:
+        """Where backups keep indexes, where not in their own folder. Raises ConfigError."""
+        repository = self.settings.backup.repository
+        if not repository:
+            return None
+        if not isinstance(self.store, ElasticsearchStore):
+            raise ConfigError(
+                "backup.repository is one of Elasticsearch's, but the index is the embedded one. Take"
+                " KB_BACKUP__REPOSITORY away, or set KB_INDEX__URL."
+            )
+        return await self.store.snapshots(repository)
 
     def engine(self, live: Live, *, refresh: bool = True) -> InProcessEngine:
         """What indexes documents into it in this process."""

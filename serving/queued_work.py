@@ -8,7 +8,8 @@ from ingestion.progress import SyncProgress
 from kb.errors import BackendError, DocumentError, KBError, NotFoundError
 from kb.types import Run
 from retrieval.generations import CopyProgress
-from serving import backup
+from serving.backup.kept import folder_of
+from serving.backup.making import create
 from serving.bootstrap import Services
 from serving.golden import EVALUATION, Accuracy, measure_live
 from serving.parts import embedder_named
@@ -106,7 +107,7 @@ async def _evaluate(run: Run, services: Services, accuracy: Accuracy) -> None:
 
 
 async def _back_up(_: Run, services: Services, progress: CopyProgress) -> None:
-    await backup.create(backup.folder_of(services.settings), services, progress)
+    await create(folder_of(services.settings), services, progress)
 
 
 def _source_of(run: Run) -> str:

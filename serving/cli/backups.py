@@ -8,11 +8,12 @@ import typer
 
 from kb.settings import load_settings
 from retrieval.generations import CopyProgress
-from serving import backup as backups
-from serving.backup import Backup
+from serving.backup import making, restoring
+from serving.backup.kept import Backup, backups, folder_of
 from serving.bootstrap import Services
 from serving.cli.output import JsonOption, print_json, print_table
 from serving.cli.running import run
+from serving.parts import Parts, open_embedder, open_store
 
 app = typer.Typer(
     help="Backups: catalogue, index with vectors, uploaded files, settings without secrets.",
@@ -35,7 +36,7 @@ def create(folder: FolderOption = None, json: JsonOption = False) -> None:
     place = _folder(folder)
 
     async def action(services: Services) -> Backup:
-        return await backups.create(place, services, CopyProgress())
+        return await making.create(place, services, CopyProgress())
 
     _show([run(action)], json)
 
@@ -46,7 +47,7 @@ def list_backups(folder: FolderOption = None, json: JsonOption = False) -> None:
 
     Example: [bold]kb backup list --folder /mnt/backups[/]
     """
-    _show(backups.backups(_folder(folder)), json)
+    _show(backups(_folder(folder)), json)
 
 
 @app.command()
@@ -55,7 +56,7 @@ def verify(place: PlaceArgument, json: JsonOption = False) -> None:
 
     Example: [bold]kb backup verify /mnt/backups/kb-20260102-033000[/]
     """
-    _show([asyncio.run(backups.check(place))], json)
+    _show([asyncio.run(_checked(place))], json)
 
 
 @app.command()
@@ -68,13 +69,23 @@ def restore(place: PlaceArgument, json: JsonOption = False) -> None:
     """
 
     async def action(services: Services) -> Backup:
-        return await backups.restore(place, services, CopyProgress())
+        return await restoring.restore(place, services, CopyProgress())
 
     _show([run(action)], json)
 
 
+async def _checked(place: Path) -> Backup:
+    """Without the catalogue of this machine: it may be what was lost."""
+    settings = load_settings()
+    parts = Parts(settings, open_store(settings), open_embedder)
+    try:
+        return await restoring.check(place, parts)
+    finally:
+        await parts.close()
+
+
 def _folder(given: Path | None) -> Path:
-    return given or backups.folder_of(load_settings())
+    return given or folder_of(load_settings())
 
 
 def _show(found: list[Backup], json: bool) -> None:

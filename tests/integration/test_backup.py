@@ -3,12 +3,14 @@
 import asyncio
 import json
 import sqlite3
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ingestion.progress import SyncProgress
@@ -17,8 +19,10 @@ from kb.settings import BackupSettings, CatalogSettings, IndexSettings, Settings
 from kb.types import Access, DocumentStatus
 from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.generations import CopyProgress
-from serving import backup, jobs
-from serving.backup import BackupDamaged
+from serving import jobs
+from serving.backup.kept import BackupDamaged, backups, hash_of
+from serving.backup.making import create
+from serving.backup.restoring import check, restore
 from serving.bootstrap import Services, open_services
 from serving.health import examine
 from serving.keys import authenticate, create_key
@@ -55,7 +59,7 @@ def write(folder: Path, numbers: range) -> None:
 
 
 async def make(services: Services, folder: Path) -> Path:
-    return folder / (await backup.create(folder, services, CopyProgress())).name
+    return folder / (await create(folder, services, CopyProgress())).name
 
 
 async def answers(services: Services) -> list[list[tuple[str, float]]]:
@@ -68,7 +72,7 @@ async def problems(services: Services) -> list[str]:
 
 
 async def restored(place: Path, target: Services) -> None:
-    await backup.restore(place, target, CopyProgress())
+    await restore(place, target, CopyProgress())
     assert await problems(target) == []
 
 
@@ -135,10 +139,148 @@ async def test_it_is_one_moment_though_documents_change_meanwhile(
         await asyncio.sleep(0.05)
     await writer
     for number, place in enumerate(places):
-        await backup.check(place)
+        await check(place, services)
         async with opened(tmp_path / f"other {number}") as target:
             await restored(place, target)
     assert await problems(services) == []
+
+
+@pytest.fixture
+async def repository(elasticsearch_server: str) -> AsyncIterator[str]:
+    """The name of a snapshot repository of the server's, for which deploy/elasticsearch/start has a folder."""
+    name = f"kb-test-{uuid.uuid4().hex}"
+    async with httpx.AsyncClient(base_url=elasticsearch_server, timeout=60) as client:
+        body = {"type": "fs", "settings": {"location": name}}
+        (await client.put(f"/_snapshot/{name}", json=body)).raise_for_status()
+        yield name
+        (await client.delete(f"/_snapshot/{name}/*")).raise_for_status()
+        (await client.delete(f"/_snapshot/{name}")).raise_for_status()
+
+
+@pytest.fixture
+async def large(
+    tmp_path: Path, elasticsearch_settings: IndexSettings, repository: str
+) -> AsyncIterator[Services]:
+    """On Elasticsearch, whose repository keeps the index of backups."""
+    kept = BackupSettings(folder=tmp_path / "backups", repository=repository, keep=1)
+    async with opened(tmp_path / "large", index=elasticsearch_settings, backup=kept) as large:
+        write(tmp_path / "docs", range(12))
+        await ingest_path(tmp_path / "docs", "default", large, SyncProgress())
+        yield large
+
+
+async def snapshots_in(repository: str, server: str) -> list[str]:
+    async with httpx.AsyncClient(base_url=server, timeout=60) as client:
+        found = (await client.get(f"/_snapshot/{repository}/*")).json()
+    return [each["snapshot"] for each in found["snapshots"]]
+
+
+@pytest.mark.elasticsearch
+async def test_a_snapshot_is_restored_into_an_emptied_cluster(
+    large: Services, tmp_path: Path, repository: str, elasticsearch_server: str
+) -> None:
+    expected = await answers(large)
+    place = await make(large, tmp_path / "backups")
+    assert await snapshots_in(repository, elasticsearch_server) == [place.name]
+    assert not any((place / "index").glob("*.lance"))
+    await check(place, large)
+    assert await large.store.names() == ["kb-default.1"]
+
+    await large.store.drop("kb-default.1")
+    sections: dict[str, Any] = {"index": large.settings.index, "backup": large.settings.backup}
+    async with opened(tmp_path / "other", **sections) as target:
+        await restored(place, target)
+        assert await answers(target) == expected
+        assert await target.store.aliased("kb-default") == "kb-default.1"
+        progress = SyncProgress()
+        await ingest_path(tmp_path / "docs", "default", target, progress)
+        assert (progress.unchanged, progress.embedded) == (12, 0)
+
+
+@pytest.mark.elasticsearch
+async def test_a_snapshot_is_of_the_catalogues_moment(large: Services, tmp_path: Path) -> None:
+    """Documents are written while it is taken; what the index lost or has too much is known."""
+    documents = await large.catalog.documents(collection="default")
+    index = await large.index("default")
+    await index.delete([documents[0].id])
+    await large.catalog.delete_documents([documents[1].id])
+
+    async def writing() -> None:
+        for number in range(12, 40):
+            write(tmp_path / "docs", range(number, number + 1))
+            await ingest_path(tmp_path / "docs", "default", large, SyncProgress())
+
+    writer = asyncio.create_task(writing())
+    place = await make(large, tmp_path / "backups")
+    writer.cancel()
+    await asyncio.wait([writer])
+    await check(place, large)
+    await large.store.drop("kb-default.1")
+    sections: dict[str, Any] = {"index": large.settings.index, "backup": large.settings.backup}
+    async with opened(tmp_path / "other", **sections) as target:
+        await restored(place, target)
+
+
+@pytest.mark.elasticsearch
+async def test_snapshots_go_with_their_backups(
+    large: Services, tmp_path: Path, repository: str, elasticsearch_server: str
+) -> None:
+    """Of an old backup, of one that failed, and of one that was killed."""
+    folder = tmp_path / "backups"
+    old = await make(large, folder)
+    (folder / ".partial-kb-20200101-000000-killed").mkdir()
+    snapshots = await large.snapshots()
+    assert snapshots is not None
+    for left in ("kb-20200101-000000", "kb-20200101-000000-ahead", "of-another"):
+        await snapshots.take(left, ["kb-default.1"])
+    uploads = large.settings.data_dir / "uploads"
+    uploads.mkdir()
+    uploads.joinpath("link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OSError, match="uploads/link"):
+        await make(large, folder)
+    uploads.joinpath("link").unlink()
+    await asyncio.sleep(1)  # Names are by the second.
+    await jobs.back_up(large)
+    (new,) = backups(folder)
+    assert new.name != old.name
+    assert sorted(await snapshots_in(repository, elasticsearch_server)) == [new.name, "of-another"]
+    assert [path.name for path in folder.iterdir()] == [new.name]
+
+
+@pytest.mark.elasticsearch
+async def test_a_backup_whose_snapshot_is_gone_is_damaged(large: Services, tmp_path: Path) -> None:
+    place = await make(large, tmp_path / "backups")
+    snapshots = await large.snapshots()
+    assert snapshots is not None
+    await snapshots.delete(place.name)
+    with pytest.raises(BackupDamaged, match=f"has no snapshot {place.name}"):
+        await check(place, large)
+
+
+@pytest.mark.elasticsearch
+async def test_a_repository_that_is_not_there_is_said(large: Services, tmp_path: Path) -> None:
+    place = await make(large, tmp_path / "backups")
+    for repository, told in (("of-nobody", "no snapshot repository of-nobody"), ("", "Set KB_B")):
+        kept = BackupSettings(repository=repository)
+        async with opened(tmp_path / "other", index=large.settings.index, backup=kept) as target:
+            with pytest.raises(ConfigError, match=told):
+                await check(place, target)
+            with pytest.raises(ConfigError, match=told):
+                await restore(place, target, CopyProgress())
+    large.settings = large.settings.model_copy(
+        update={"backup": BackupSettings(repository="of-nobody")}
+    )
+    with pytest.raises(ConfigError, match="no snapshot repository of-nobody"):
+        await make(large, tmp_path / "others")
+    assert list((tmp_path / "others").iterdir()) == []
+
+
+async def test_the_embedded_index_has_no_repository(services: Services, tmp_path: Path) -> None:
+    services.settings = services.settings.model_copy(
+        update={"backup": BackupSettings(repository="kept")}
+    )
+    with pytest.raises(ConfigError, match="Take KB_BACKUP__REPOSITORY away"):
+        await make(services, tmp_path / "backups")
 
 
 async def test_what_the_index_had_lost_is_read_again_after_restoring(
@@ -159,14 +301,14 @@ async def test_only_an_empty_place_is_restored_into(services: Services, tmp_path
     place = await make(services, tmp_path / "backups")
     before = await answers(services)
     with pytest.raises(ConfigError, match="only be restored into an empty"):
-        await backup.restore(place, services, CopyProgress())
+        await restore(place, services, CopyProgress())
     assert await answers(services) == before
 
 
 async def test_a_restore_that_was_stopped_is_begun_anew(services: Services, tmp_path: Path) -> None:
     place = await make(services, tmp_path / "backups")
     async with opened(tmp_path / "other") as target:
-        stopped = asyncio.create_task(backup.restore(place, target, CopyProgress()))
+        stopped = asyncio.create_task(restore(place, target, CopyProgress()))
         while not await target.store.names():  # noqa: ASYNC110 - a new index sets no event
             await asyncio.sleep(0.001)
         stopped.cancel()
@@ -188,10 +330,10 @@ async def test_a_damaged_backup_is_found(services: Services, tmp_path: Path, dam
     else:
         file.unlink()
     with pytest.raises(BackupDamaged, match="not as it was written"):
-        await backup.check(place)
+        await check(place, services)
     async with opened(tmp_path / "other") as target:
         with pytest.raises(BackupDamaged):
-            await backup.restore(place, target, CopyProgress())
+            await restore(place, target, CopyProgress())
         assert await target.catalog.collections() == []
 
 
@@ -204,10 +346,10 @@ async def test_an_index_that_differs_from_its_catalogue_is_found(
         connection.execute("UPDATE documents SET content_hash = 'x' WHERE uri LIKE '%/3.md'")
     connection.close()
     manifest = json.loads((place / "manifest.json").read_text())
-    manifest["files"]["catalog.db"] = backup.hash_of(place / "catalog.db")
+    manifest["files"]["catalog.db"] = hash_of(place / "catalog.db")
     (place / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BackupDamaged, match="differs from its catalogue in 1 document"):
-        await backup.check(place)
+        await check(place, services)
 
 
 async def test_no_secret_is_in_it(tmp_path: Path) -> None:
@@ -240,7 +382,7 @@ async def test_the_worker_keeps_the_newest(services: Services, tmp_path: Path) -
         made.rename(folder / old)
     (folder / ".partial-killed").mkdir()
     await jobs.back_up(services)
-    names = [each.name for each in backup.backups(folder)]
+    names = [each.name for each in backups(folder)]
     assert len(names) == 2
     assert names[1] == "kb-20200103-000000"
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)

@@ -12,8 +12,9 @@ from ingestion.progress import SyncProgress
 from kb.settings import Settings
 from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.generations import CopyProgress
-from serving import backup
-from serving.backup import BackupDamaged
+from serving.backup.kept import BackupDamaged, hash_of
+from serving.backup.making import create, prune
+from serving.backup.restoring import check, restore
 from serving.bootstrap import open_services
 from serving.sync import ingest_path
 
@@ -38,7 +39,7 @@ async def place(tmp_path: Path) -> Path:
         uploads = services.upload_folder("default")
         uploads.mkdir(parents=True)
         (uploads / "kept.md").write_text("Uploaded.")
-        made = await backup.create(tmp_path / "backups", services, CopyProgress())
+        made = await create(tmp_path / "backups", services, CopyProgress())
     return tmp_path / "backups" / made.name
 
 
@@ -50,22 +51,22 @@ def written(place: Path, name: str, digest: str) -> None:
 
 
 def names_a_file_outside(place: Path, outside: Path) -> None:
-    written(place, "../../outside/secret.md", backup.hash_of(outside / "secret.md"))
+    written(place, "../../outside/secret.md", hash_of(outside / "secret.md"))
 
 
 def names_an_absolute_path(place: Path, outside: Path) -> None:
     secret = outside / "secret.md"
-    written(place, str(secret), backup.hash_of(secret))
+    written(place, str(secret), hash_of(secret))
 
 
 def links_to_a_file(place: Path, outside: Path) -> None:
     (place / "uploads" / "x.md").symlink_to(outside / "secret.md")
-    written(place, "uploads/x.md", backup.hash_of(outside / "secret.md"))
+    written(place, "uploads/x.md", hash_of(outside / "secret.md"))
 
 
 def links_to_a_folder(place: Path, outside: Path) -> None:
     (place / "uploads" / "x").symlink_to(outside, target_is_directory=True)
-    written(place, "uploads/x/secret.md", backup.hash_of(outside / "secret.md"))
+    written(place, "uploads/x/secret.md", hash_of(outside / "secret.md"))
 
 
 def is_wholly_links(place: Path, outside: Path) -> None:
@@ -79,6 +80,11 @@ def holds_a_file_more(place: Path, _: Path) -> None:
 
 def holds_a_pipe(place: Path, _: Path) -> None:
     os.mkfifo(place / "uploads" / "pipe")
+
+
+def names_others_snapshots(place: Path, _: Path) -> None:
+    manifest = json.loads((place / "manifest.json").read_text())
+    (place / "manifest.json").write_text(json.dumps(manifest | {"snapshot": "*"}))
 
 
 def names_no_files(place: Path, _: Path) -> None:
@@ -99,7 +105,7 @@ def names_an_index_outside(place: Path, _: Path) -> None:
     with sqlite3.connect(place / "catalog.db") as connection:
         connection.execute("UPDATE generations SET index_name = '../../outside/x'")
     connection.close()
-    written(place, "catalog.db", backup.hash_of(place / "catalog.db"))
+    written(place, "catalog.db", hash_of(place / "catalog.db"))
 
 
 @pytest.mark.parametrize(
@@ -112,6 +118,7 @@ def names_an_index_outside(place: Path, _: Path) -> None:
         is_wholly_links,
         holds_a_file_more,
         holds_a_pipe,
+        names_others_snapshots,
         names_no_files,
         has_a_list_as_manifest,
         has_a_link_as_manifest,
@@ -121,13 +128,13 @@ def names_an_index_outside(place: Path, _: Path) -> None:
 async def test_it_is_called_damaged_and_not_restored(
     place: Path, tmp_path: Path, plant: Callable[[Path, Path], None]
 ) -> None:
-    await backup.check(place)
-    plant(place, tmp_path / "outside")
-    with pytest.raises(BackupDamaged):
-        await backup.check(place)
     async with open_services(Settings(data_dir=tmp_path / "other"), hashing) as target:
+        await check(place, target)
+        plant(place, tmp_path / "outside")
         with pytest.raises(BackupDamaged):
-            await backup.restore(place, target, CopyProgress())
+            await check(place, target)
+        with pytest.raises(BackupDamaged):
+            await restore(place, target, CopyProgress())
         assert await target.catalog.collections() == []
     assert SECRET not in "".join(
         path.read_text(errors="replace")
@@ -136,7 +143,7 @@ async def test_it_is_called_damaged_and_not_restored(
     )
 
 
-def test_pruning_deletes_nothing_elsewhere(tmp_path: Path) -> None:
+async def test_pruning_deletes_nothing_elsewhere(tmp_path: Path) -> None:
     folder, outside = tmp_path / "backups", tmp_path / "outside"
     manifest = {
         "format": 1,
@@ -163,7 +170,8 @@ def test_pruning_deletes_nothing_elsewhere(tmp_path: Path) -> None:
     (folder / "broken" / "manifest.json").write_text('{"format": 1}')
 
     deleted = ["kb-20260103-000000", "kb-20260102-000000", "kb-20260101-000000"]
-    assert backup.prune(folder, keep=1) == deleted
+    async with open_services(Settings(data_dir=tmp_path / "data"), hashing) as services:
+        assert await prune(folder, 1, services) == deleted
     assert (outside / "manifest.json").is_file()
     assert {path.name for path in folder.iterdir()} == {
         "kb-20260104-000000",

@@ -14,8 +14,8 @@ from ingestion.progress import SyncProgress
 from kb.settings import BackupSettings, Settings
 from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.generations import CopyProgress
-from serving import backup
 from serving.app.application import create_app
+from serving.backup.making import create
 from serving.bootstrap import Services, open_services
 from serving.sync import ingest_path
 
@@ -112,7 +112,7 @@ async def test_the_newest_backup_and_the_disk_are_told(services: Services) -> No
     await services.ensure_collection("default")
     folder = services.settings.backup.folder
     assert folder
-    made = await backup.create(folder, services, CopyProgress())
+    made = await create(folder, services, CopyProgress())
     after = await figures(services, asked="x")
     assert after["kb_last_backup_timestamp_seconds"] == made.created_at.timestamp()
     assert 0 < after["kb_disk_free_bytes"] <= after["kb_disk_size_bytes"]

@@ -13,7 +13,7 @@ from ingestion.sources import folder_record
 from kb.settings import BackupSettings, Settings
 from kb.types import DocumentStatus, Run, RunStatus
 from retrieval.embedders.hashing import HashingEmbedder
-from serving import backup
+from serving.backup.kept import backups, folder_of
 from serving.bootstrap import Services, open_services
 from serving.queued_work import BACKUP, REINDEX, UPLOAD
 from serving.run_queue import CUT_OFF, MOST_ATTEMPTS, RunQueue, queued_run
@@ -230,7 +230,7 @@ async def test_indexes_and_backups_are_made_by_the_queue(
     assert live.number == 2
     made = await until(services, await queue.add(queued_run(BACKUP, None)))
     assert (made.status, made.collection) == (RunStatus.DONE, None)
-    (kept,) = backup.backups(backup.folder_of(services.settings))
+    (kept,) = backups(folder_of(services.settings))
     assert kept.collections == {"default": 1}
 
 

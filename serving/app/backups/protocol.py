@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from serving.app.examples import example
-from serving.backup import Backup
+from serving.backup.kept import Backup
 
 EXAMPLE: Final[dict[str, Any]] = {
     "name": "kb-20261125-033000",
@@ -15,11 +15,15 @@ EXAMPLE: Final[dict[str, Any]] = {
     "version": "0.1.0",
     "collections": {"handbook": 118},
     "bytes": 48_212_992,
+    "snapshot": None,
 }
 
 
 class BackupBody(BaseModel):
-    """What a backup says of itself; `collections` are indexed documents by collection."""
+    """What a backup says of itself; `collections` are indexed documents by collection.
+
+    `snapshot` is the one of Elasticsearch that holds its indexes, where it is not the folder that does.
+    """
 
     model_config = example(EXAMPLE)
 
@@ -29,6 +33,7 @@ class BackupBody(BaseModel):
     version: str
     collections: dict[str, int]
     bytes: int
+    snapshot: str | None
 
 
 class BackupList(BaseModel):
@@ -63,4 +68,5 @@ def backup_body(backup: Backup) -> BackupBody:
         version=backup.version,
         collections=dict(backup.collections),
         bytes=backup.size,
+        snapshot=backup.snapshot,
     )

@@ -8,11 +8,11 @@ import asyncio
 
 from fastapi import APIRouter
 
-from serving import backup as backups
 from serving.app.backups.protocol import BackupList, BackupVerified, backup_body
 from serving.app.dependencies import KeyDep, QueueDep, ServicesDep, id_of
 from serving.app.runs.protocol import RunBody, run_body
-from serving.backup import BackupDamaged
+from serving.backup.kept import BackupDamaged, backups, folder_of, named
+from serving.backup.restoring import check
 from serving.queued_work import BACKUP
 from serving.run_queue import queued_run
 
@@ -22,8 +22,8 @@ router = APIRouter(prefix="/v1/admin/backups", tags=["backups"])
 @router.get("")
 async def list_backups(services: ServicesDep) -> BackupList:
     """The finished ones of the folder that `backup.folder` names, newest first."""
-    folder = backups.folder_of(services.settings)
-    found = await asyncio.to_thread(backups.backups, folder)
+    folder = folder_of(services.settings)
+    found = await asyncio.to_thread(backups, folder)
     return BackupList(data=[backup_body(each) for each in found])
 
 
@@ -33,17 +33,17 @@ async def create_backup(services: ServicesDep, queue: QueueDep, key: KeyDep) -> 
 
     Searches and ingests go on meanwhile. It is restored by `kb backup restore`.
     """
-    backups.folder_of(services.settings)  # That there is none is said at once.
+    folder_of(services.settings)  # That there is none is said at once.
     return run_body(await queue.add(queued_run(BACKUP, None, requested_by=id_of(key))))
 
 
 @router.post("/{name}/verify")
 async def verify_backup(name: str, services: ServicesDep) -> BackupVerified:
     """Reads it whole: every file as it was written, index and catalogue in agreement."""
-    folder = backups.folder_of(services.settings)
-    place = await asyncio.to_thread(backups.named, folder, name)
+    folder = folder_of(services.settings)
+    place = await asyncio.to_thread(named, folder, name)
     try:
-        await backups.check(place)
+        await check(place, services)
     except BackupDamaged as damage:
         return BackupVerified(name=name, intact=False, problem=damage.message)
     return BackupVerified(name=name, intact=True, problem=None)
