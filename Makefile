@@ -32,8 +32,11 @@ else
 	@$(BIN)/kb up $(if $(DOCS),--docs "$(DOCS)")
 endif
 
+# Half the time of one after another: many wait for servers. Each process starts servers of its own
+# (3 GB), and takes whole files, in their order: fast tests first.
+TEST_PROCESSES ?= 2
 test: $(VENV)/test.installed lint
-	$(BIN)/pytest -m "not vllm"
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not vllm"
 
 test-vllm: $(VENV)/test.installed
 	$(BIN)/pytest -m vllm
