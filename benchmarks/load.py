@@ -46,7 +46,8 @@ from kb import ids
 from kb.settings import IndexSettings, Settings
 from kb.types import Document, DocumentStatus, IndexedDocument, IndexQuery
 from retrieval.terms import question_terms
-from serving.answering.extractive import candidates, quotables
+from serving.answering.candidates import candidates, quotables
+from serving.answering.extractive import are_chosen_by_words, to_compare
 from serving.bootstrap import DEFAULT_COLLECTION, Services, open_embedder, open_services
 from serving.parts import Live
 from serving.question_sets import load_question_set
@@ -261,8 +262,9 @@ async def _compared(
     find = bound_search(live, services)
     texts = []
     for question in itertools.islice(questions, SAMPLE):
-        found = candidates(question, quotables(await find(question)))
-        texts.append([question, *(candidate.quotable.in_context for candidate in found)])
+        ranked = candidates(question, quotables(await find(question)))
+        compared = to_compare(ranked, by_words=are_chosen_by_words(question, ranked))
+        texts.append([question, *(candidate.quotable.in_context for candidate in compared)])
     return itertools.cycle(texts)
 
 

@@ -80,9 +80,8 @@ async def find_quotes(
     if not everything:
         return Extract((), None)
     ranked = candidates(focus or question, everything)
-    # A follow-up means more than its words, and words say little in another language.
-    by_words = not focus and language(ranked[0].quotable.text) == language(question)
-    compared = ranked[: 1 if by_words else MOST_COMPARED]
+    by_words = are_chosen_by_words(question, ranked, focus)
+    compared = to_compare(ranked, by_words=by_words)
     # All as queries: sentences are compared with a question, not with long passages, and the
     # embedder answers queries at once, even while documents are being ingested.
     asked = [question, focus] if focus else [question]
@@ -101,6 +100,16 @@ async def find_quotes(
         scores[: len(compared)] = map(score, compared, similarities.tolist())
     margin = EXPECTED_MARGIN if by_words else MARGIN
     return Extract(tuple(choose(ranked, scores, limit, margin)), evidence)
+
+
+def are_chosen_by_words(question: str, ranked: Sequence[Candidate], focus: str = "") -> bool:
+    """A follow-up means more than its words, and words say little in another language."""
+    return not focus and language(ranked[0].quotable.text) == language(question)
+
+
+def to_compare(ranked: Sequence[Candidate], *, by_words: bool) -> Sequence[Candidate]:
+    """Those that the embedder is given; chosen by words, the foremost alone, as evidence."""
+    return ranked[: 1 if by_words else MOST_COMPARED]
 
 
 def score(candidate: Candidate, similarity: float) -> float:

@@ -148,14 +148,19 @@ def site(folder: Path, models: Path, documents: Path, **settings: str) -> Iterat
 
 @dataclass
 class Questions:
-    """Searches, each with words of its own, until it is left; `answers` in the order of their ends."""
+    """Searches, each with words of its own, until it is left; `answers` in the order of their ends.
+
+    `waited` are the seconds from when each was to be sent, which is open loop as long as there is room.
+    """
 
     site: Site
+    at_a_time: int = AT_A_TIME
     answers: list[httpx.Response | httpx.HTTPError] = field(default_factory=list)
+    waited: list[float] = field(default_factory=list)
     _asked: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
-        self._room = asyncio.Semaphore(AT_A_TIME)
+        self._room = asyncio.Semaphore(self.at_a_time)
         self._http = httpx.AsyncClient(
             base_url=self.site.url,
             headers=self.site.headers,
@@ -205,12 +210,16 @@ class Questions:
             await asyncio.sleep(0.05)
 
     async def _ask_on(self) -> None:
+        due = time.monotonic()
         while True:
             await self._room.acquire()
             self._asked.append(asyncio.create_task(self._ask(len(self._asked))))
-            await asyncio.sleep(1 / RATE)
+            # A sleep is always a little longer than asked for, which must not make the rate lower.
+            due = max(due + 1 / RATE, time.monotonic() - 1)
+            await asyncio.sleep(due - time.monotonic())
 
     async def _ask(self, number: int) -> None:
+        begun = time.monotonic()
         try:
             answer = await self._http.post("/v1/search", json={"query": f"What weighs {number}?"})
         except httpx.HTTPError as error:
@@ -218,6 +227,7 @@ class Questions:
         else:
             self.answers.append(answer)
         finally:
+            self.waited.append(time.monotonic() - begun)
             self._room.release()
 
 
