@@ -117,7 +117,18 @@ class RunQueue:
             for task in doing:
                 task.cancel()
             await asyncio.gather(*doing, return_exceptions=True)
+            await self._put_back()
             await lock.release()
+
+    async def _put_back(self) -> None:
+        """A stop may come between the claiming of a run and its beginning: nobody was killed then."""
+        try:
+            for run in await self._services.catalog.claimed_runs():
+                if not run.cancel_requested:  # Else it is ended at the next start.
+                    waiting = replace(run, attempts=max(0, run.attempts - 1))
+                    await self._services.catalog.requeue_run(waiting)
+        except CatalogUnavailable as error:
+            log.warning("queue_left_as_it_is", reason=error.message)
 
     async def _take_over(self) -> None:
         catalog = self._services.catalog

@@ -196,7 +196,7 @@ def test_grafana_reads_the_dashboard_where_it_is_mounted() -> None:
 def test_every_setting_that_is_named_exists() -> None:
     named: dict[str, str] = {}
     for file in DEPLOY.rglob("*"):
-        if file.is_file() and file.suffix not in {".json", ".sum"}:
+        if file.is_file() and file.suffix not in {".json", ".sum", ".pyc"}:
             text = file.read_text("utf-8")
             named |= dict.fromkeys(re.findall(r"\bKB_[A-Z0-9_]+", text), str(file))
     del named["KB_VLLM_FOLDER"]  # marks the processes that deploy/vllm/start began
