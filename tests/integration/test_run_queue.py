@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -259,3 +259,23 @@ async def test_a_stop_at_the_moment_of_news_is_not_missed(
             await asyncio.sleep(0)
         async with asyncio.timeout(PATIENCE_S / 4):
             await queue.stop()
+
+
+async def test_what_is_claimed_at_the_moment_of_a_stop_waits_in_its_place(
+    services: Services, queue: RunQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, claimed = services.catalog.claim_run, asyncio.Event()
+
+    async def claiming(kinds: Sequence[str]) -> Run | None:
+        if run := await claim(kinds):
+            claimed.set()
+            await asyncio.Event().wait()
+        return run
+
+    monkeypatch.setattr(services.catalog, "claim_run", claiming)
+    run = await uploaded(services, queue)
+    await queue.start()
+    await claimed.wait()
+    await queue.stop()
+    stopped = await services.catalog.run(run.id)
+    assert (stopped.status, stopped.attempts) == (RunStatus.QUEUED, 0)
