@@ -35,8 +35,8 @@ else
 	@$(BIN)/kb up $(if $(DOCS),--docs "$(DOCS)")
 endif
 
-# Half the time of one after another: many wait for servers. Each process starts servers of its own
-# (3 GB), and takes whole files, in their order: fast tests first.
+# Two at a time, as many wait for servers. Each process starts servers of its own, and takes whole files,
+# in their order: fast tests first.
 TEST_PROCESSES ?= 2
 test: $(VENV)/test.installed lint
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not vllm"

@@ -170,25 +170,6 @@ class ChunkIndex(Protocol):
     async def close(self) -> None: ...
 
 
-class Snapshots(Protocol):
-    """A place where an index store keeps copies of its own making. Raises BackendError and its kinds.
-
-    What is there already of an index is not copied again. Raises ConfigError where there is no such place.
-    """
-
-    async def take(self, name: str, indexes: Sequence[str]) -> None:
-        """Returns when it is whole. A name is used once; ValueError without an index."""
-        ...
-
-    async def restore(self, name: str, index: str, target: str) -> None:
-        """Brings an index back as `target`, which is overwritten. Raises NotFoundError."""
-        ...
-
-    async def delete(self, name: str) -> None:
-        """Also one that is being taken. Unknown names are ignored."""
-        ...
-
-
 class IndexStore(Protocol):
     """Creates, opens and drops index generations by name."""
 

@@ -4,7 +4,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from kb.errors import IndexDiskFull, IndexMisconfigured, IndexUnavailable, KBError, NotFoundError
+from kb.errors import (
+    ConfigError,
+    IndexDiskFull,
+    IndexMisconfigured,
+    IndexUnavailable,
+    KBError,
+    NotFoundError,
+)
 
 FOR_GOOD: Final = 400
 """The status of a chunk that will be refused however often it is sent."""
@@ -28,12 +35,20 @@ NO_SHARDS: Final = (
     " `kb doctor` names every index this has happened to."
 )
 
+NO_REPOSITORY: Final = (
+    "Elasticsearch has no such snapshot repository: {reason}. Register it (PUT _snapshot/..., see"
+    " docs/backup.md), or set KB_BACKUP__REPOSITORY to one that is there."
+)
+
 NO_SHARDS_KINDS: Final = ("no_shard_available_action_exception", "unavailable_shards_exception")
 
 
 @contextmanager
 def translated(name: str) -> Iterator[None]:
-    """Raises NotFoundError where the index is gone, else IndexUnavailable or IndexMisconfigured."""
+    """Raises NotFoundError where the index is gone, else IndexUnavailable or IndexMisconfigured.
+
+    Of snapshots also ConfigError, without the repository; NotFoundError is one that is gone.
+    """
     from elastic_transport import ApiError, TransportError
     from elasticsearch.helpers import BulkIndexError, ScanError
 
@@ -83,6 +98,10 @@ def api_error(status: int, cause: Mapping[str, Any], name: str) -> KBError:
     kind, reason = cause.get("type", ""), reason_of(cause)
     if kind == "index_not_found_exception":
         return NotFoundError(MISSING.format(name=name))
+    if kind == "repository_missing_exception":
+        return ConfigError(NO_REPOSITORY.format(reason=reason))
+    if kind == "snapshot_missing_exception":
+        return NotFoundError(f"Elasticsearch has no such snapshot: {reason}.")
     if kind == "cluster_block_exception":
         if (
             "flood-stage" in reason

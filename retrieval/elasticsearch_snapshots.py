@@ -1,12 +1,12 @@
 """Snapshots of indexes in a repository that the cluster's administrators have registered."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from kb.errors import BackendError, ConfigError, IndexUnavailable, NotFoundError
-from retrieval.elasticsearch_errors import cause_of, reason_of, translated
+from kb.errors import BackendError, IndexUnavailable, NotFoundError
+from retrieval.elasticsearch_errors import translated
 
 if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
@@ -14,11 +14,6 @@ if TYPE_CHECKING:
 POLL_S: Final = 0.5
 NOTHING_OF_THE_CLUSTERS: Final = ["none"]
 """Elasticsearch would add its own system indexes."""
-
-NO_REPOSITORY: Final = (
-    "Elasticsearch has no snapshot repository {name}. Register one (PUT _snapshot/{name}, see"
-    " docs/backup.md), or set KB_BACKUP__REPOSITORY to one that is there."
-)
 
 
 class ElasticsearchSnapshots:
@@ -33,7 +28,7 @@ class ElasticsearchSnapshots:
         # Without a name Elasticsearch would take all there are.
         if not indexes:
             raise ValueError("a snapshot is of at least one index")
-        with self._told(name):
+        with translated(f"of the snapshot {name}"):
             await self._client.snapshot.create(
                 repository=self._repository,
                 snapshot=name,
@@ -59,7 +54,7 @@ class ElasticsearchSnapshots:
                 f"The snapshot {name} is {snapshot['state']} and holds {snapshot['indices']}, not"
                 f" {self._prefix + index}. KB_INDEX__PREFIX must be as it was when it was taken."
             )
-        with self._told(name):
+        with translated(f"of the snapshot {name}"):
             await self._client.indices.delete(index=self._prefix + target, ignore_unavailable=True)
             await self._client.snapshot.restore(
                 repository=self._repository,
@@ -75,14 +70,12 @@ class ElasticsearchSnapshots:
         await self._until_there(self._prefix + target)
 
     async def delete(self, name: str) -> None:
-        with self._told(name):
-            # One that is being taken is stopped first.
-            await self._client.options(ignore_status=404).snapshot.delete(
-                repository=self._repository, snapshot=name
-            )
+        # Not by its status: a repository that is gone is another 404, and no reason to forget a snapshot.
+        with suppress(NotFoundError), translated(f"of the snapshot {name}"):
+            await self._client.snapshot.delete(repository=self._repository, snapshot=name)
 
     async def _snapshot(self, name: str) -> dict[str, Any]:
-        with self._told(name):
+        with translated(f"of the snapshot {name}"):
             found = await self._client.snapshot.get(repository=self._repository, snapshot=name)
         return dict(found.body["snapshots"][0])
 
@@ -100,26 +93,3 @@ class ElasticsearchSnapshots:
                     " `GET _cluster/allocation/explain`."
                 )
             await asyncio.sleep(POLL_S)
-
-    @contextmanager
-    def _told(self, name: str) -> Iterator[None]:
-        """Raises ConfigError without the repository, NotFoundError without the snapshot."""
-        from elasticsearch import ApiError
-
-        try:
-            with translated(f"of the snapshot {name}"):
-                yield
-        except (BackendError, NotFoundError) as error:
-            cause = error.__cause__
-            if not isinstance(cause, ApiError):
-                raise
-            told = cause_of(cause.body)
-            if told.get("type") == "repository_missing_exception":
-                raise ConfigError(NO_REPOSITORY.format(name=self._repository)) from error
-            if told.get("type") == "snapshot_missing_exception":
-                raise NotFoundError(
-                    f"Elasticsearch's repository {self._repository} has no snapshot {name}."
-                ) from error
-            raise BackendError(
-                f"Elasticsearch's repository {self._repository} failed: {reason_of(told)}."
-            ) from error

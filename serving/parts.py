@@ -14,8 +14,9 @@ from ingestion.chunking import CHUNKER_VERSION
 from ingestion.indexing import InProcessEngine
 from ingestion.parsing import FILES_AT_HAND, ProcessParser
 from kb.errors import ConfigError, IndexSchemaMismatch
-from kb.ports import ChunkIndex, Embedder, IndexStore, Parser, Snapshots
+from kb.ports import ChunkIndex, Embedder, IndexStore, Parser
 from kb.settings import EmbedderSettings, Settings
+from kb.snapshots import Snapshots
 from kb.types import Generation, IndexSchema
 from retrieval.elasticsearch_store import ElasticsearchStore
 from retrieval.embedders.e5_onnx import E5OnnxEmbedder

@@ -125,7 +125,7 @@ class RunQueue:
         try:
             for run in await self._services.catalog.claimed_runs():
                 if not run.cancel_requested:  # Else it is ended at the next start.
-                    waiting = replace(run, attempts=max(0, run.attempts - 1))
+                    waiting = replace(run, attempts=run.attempts - 1)
                     await self._services.catalog.requeue_run(waiting)
         except CatalogUnavailable as error:
             log.warning("queue_left_as_it_is", reason=error.message)

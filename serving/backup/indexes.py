@@ -4,12 +4,13 @@ Either does most of the work while writers go on, and the rest while these are h
 catalogue calls indexed and the index does not hold are told, and read again after restoring.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence, Set
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from kb.errors import NotFoundError
-from kb.ports import Catalog, ChunkIndex, IndexStore, Snapshots
+from kb.ports import Catalog, ChunkIndex, IndexStore
+from kb.snapshots import Snapshots
 from kb.types import Generation
 from retrieval.differences import differences
 from retrieval.generations import Copy, CopyProgress
@@ -17,7 +18,7 @@ from serving.backup.kept import BackupDamaged
 from serving.reindexing import FEW_DOCUMENTS, MOST_ROUNDS, verify
 
 AHEAD: Final = "-ahead"
-"""The snapshot that holds most of what the next one needs, which takes no time then."""
+"""The snapshot that holds most of what the next one needs, which then takes little time."""
 CHECKED: Final = "check-"
 """Before the name of an index that is brought back only to be looked at."""
 
@@ -34,72 +35,58 @@ class Keeping(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
 class Copying:
     """Round by round into the embedded index of a backup."""
 
-    def __init__(
-        self,
-        generations: Sequence[Generation],
-        catalog: Catalog,
-        source: IndexStore,
-        target: IndexStore,
-        progress: CopyProgress,
-    ) -> None:
-        self._generations = generations
-        self._catalog = catalog
-        self._source = source
-        self._target = target
-        self._progress = progress
-        self._copies: list[Copy] = []
+    generations: Sequence[Generation]
+    catalog: Catalog
+    source: IndexStore
+    target: IndexStore
+    progress: CopyProgress
+    _copies: list[Copy] = field(default_factory=list, init=False)
 
     async def most(self) -> None:
-        for generation in self._generations:
-            source = await self._source.open(generation.index_name, generation.schema)
-            copy = await _copy(self._catalog, source, generation, self._target)
+        for generation in self.generations:
+            source = await self.source.open(generation.index_name, generation.schema)
+            copy = await _copy(self.catalog, source, generation, self.target)
             for _ in range(MOST_ROUNDS):
-                if await copy.round(self._progress, _at_once) <= FEW_DOCUMENTS:
+                if await copy.round(self.progress, _at_once) <= FEW_DOCUMENTS:
                     break
             self._copies.append(copy)
 
     async def rest(self) -> Mapping[str, Set[str]]:
         for copy in self._copies:
-            while await copy.round(self._progress, _at_once):
+            while await copy.round(self.progress, _at_once):
                 pass
-            await verify(copy, self._progress)
-        return {copy.collection: self._progress.missing for copy in self._copies}
+            await verify(copy, self.progress)
+        return {copy.collection: self.progress.missing for copy in self._copies}
 
 
+@dataclass(frozen=True, slots=True)
 class Snapping:
     """As one snapshot of the store that has the indexes."""
 
-    def __init__(
-        self,
-        generations: Sequence[Generation],
-        catalog: Catalog,
-        source: IndexStore,
-        snapshots: Snapshots,
-        name: str,
-    ) -> None:
-        self._generations = generations
-        self._catalog = catalog
-        self._source = source
-        self._snapshots = snapshots
-        self._name = name
+    generations: Sequence[Generation]
+    catalog: Catalog
+    source: IndexStore
+    snapshots: Snapshots
+    name: str
 
     async def most(self) -> None:
-        await self._snapshots.take(self._name + AHEAD, self._indexes())
+        await self.snapshots.take(self.name + AHEAD, self._indexes())
 
     async def rest(self) -> Mapping[str, Set[str]]:
-        await self._snapshots.take(self._name, self._indexes())
+        await self.snapshots.take(self.name, self._indexes())
         lost = {}
-        for generation in self._generations:
-            index = await self._source.open(generation.index_name, generation.schema)
-            found = await differences(self._catalog, generation.collection, index)
+        for generation in self.generations:
+            index = await self.source.open(generation.index_name, generation.schema)
+            found = await differences(self.catalog, generation.collection, index)
             lost[generation.collection] = found.to_read
         return lost
 
     def _indexes(self) -> list[str]:
-        return [generation.index_name for generation in self._generations]
+        return [generation.index_name for generation in self.generations]
 
 
 async def forget_ahead(name: str, snapshots: Snapshots) -> None:
@@ -118,77 +105,73 @@ async def forget(name: str, snapshots: Snapshots) -> None:
 class Kept(Protocol):
     """The indexes of a finished backup. Raises BackupDamaged where they are not as its catalogue says."""
 
-    def opened(self, generation: Generation) -> AbstractAsyncContextManager[ChunkIndex]:
-        """One of them, to be looked at."""
+    async def check(self, generation: Generation) -> None:
+        """Reads one of them, and leaves everything as it is."""
         ...
 
     async def bring(self, generation: Generation, target: IndexStore) -> None:
-        """Makes it an index of the store. Stopped half-way, it is begun anew."""
+        """Makes a checked one an index of the store. Stopped half-way, it is begun anew."""
         ...
 
 
+@dataclass(frozen=True, slots=True)
 class InFolder:
     """What `Copying` has made."""
 
-    def __init__(self, catalog: Catalog, store: IndexStore, progress: CopyProgress) -> None:
-        self._catalog = catalog
-        self._store = store
-        self._progress = progress
+    catalog: Catalog
+    store: IndexStore
+    progress: CopyProgress
 
-    @asynccontextmanager
-    async def opened(self, generation: Generation) -> AsyncIterator[ChunkIndex]:
-        yield await self._store.open(generation.index_name, generation.schema)
+    async def check(self, generation: Generation) -> None:
+        index = await self.store.open(generation.index_name, generation.schema)
+        found = await differences(self.catalog, generation.collection, index)
+        _check_none(found.documents, generation)
 
     async def bring(self, generation: Generation, target: IndexStore) -> None:
-        async with self.opened(generation) as source:
-            await check_agrees(self._catalog, generation, source)
-            copy = await _copy(self._catalog, source, generation, target)
-            await copy.round(self._progress, _at_once)
-            await verify(copy, self._progress)
-            await copy.new.optimise()
+        source = await self.store.open(generation.index_name, generation.schema)
+        copy = await _copy(self.catalog, source, generation, target)
+        await copy.round(self.progress, _at_once)
+        await verify(copy, self.progress)
+        await copy.new.optimise()
 
 
+@dataclass(frozen=True, slots=True)
 class InSnapshot:
     """What `Snapping` has made. It holds all that was in the index at that moment, also what nobody wants."""
 
-    def __init__(
-        self, catalog: Catalog, snapshots: Snapshots, name: str, store: IndexStore
-    ) -> None:
-        self._catalog = catalog
-        self._snapshots = snapshots
-        self._name = name
-        self._store = store
+    catalog: Catalog
+    snapshots: Snapshots
+    name: str
+    store: IndexStore
 
-    @asynccontextmanager
-    async def opened(self, generation: Generation) -> AsyncIterator[ChunkIndex]:
+    async def check(self, generation: Generation) -> None:
         looked_at = CHECKED + generation.index_name
         try:
-            await self._restore(generation, looked_at)
-            yield await self._store.open(looked_at, generation.schema)
+            index = await self._restored(generation, looked_at, self.store)
+            found = await differences(self.catalog, generation.collection, index)
         finally:
-            await self._store.drop(looked_at)
+            await self.store.drop(looked_at)
+        _check_none(found.to_read, generation)
 
     async def bring(self, generation: Generation, target: IndexStore) -> None:
-        await self._restore(generation, generation.index_name)
-        index = await target.open(generation.index_name, generation.schema)
-        await check_agrees(self._catalog, generation, index)
-        found = await differences(self._catalog, generation.collection, index)
+        index = await self._restored(generation, generation.index_name, target)
+        found = await differences(self.catalog, generation.collection, index)
+        _check_none(found.to_read, generation)
         await index.delete(sorted(found.orphaned))
 
-    async def _restore(self, generation: Generation, name: str) -> None:
+    async def _restored(self, generation: Generation, name: str, store: IndexStore) -> ChunkIndex:
         try:
-            await self._snapshots.restore(self._name, generation.index_name, name)
+            await self.snapshots.restore(self.name, generation.index_name, name)
         except NotFoundError as error:
             raise BackupDamaged(error.message) from error
+        return await store.open(name, generation.schema)
 
 
-async def check_agrees(catalog: Catalog, generation: Generation, index: ChunkIndex) -> None:
-    """Raises BackupDamaged unless the index holds all that the catalogue says."""
-    found = await differences(catalog, generation.collection, index)
-    if found.to_read:
+def _check_none(different: Set[str], generation: Generation) -> None:
+    if different:
         raise BackupDamaged(
             f"The backup's index of {generation.collection} differs from its catalogue in"
-            f" {len(found.to_read)} documents."
+            f" {len(different)} documents."
         )
 
 

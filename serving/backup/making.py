@@ -16,7 +16,8 @@ from pydantic import BaseModel, SecretStr
 
 from kb.disk import full_disk_told
 from kb.errors import BackendError, ConfigError
-from kb.ports import Catalog, Snapshots
+from kb.ports import Catalog
+from kb.snapshots import Snapshots
 from kb.types import DocumentStatus, Generation
 from retrieval.generations import CopyProgress
 from serving.backup.indexes import Copying, Keeping, Snapping, forget, forget_ahead

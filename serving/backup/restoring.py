@@ -14,7 +14,7 @@ from kb.errors import ConfigError
 from kb.ports import Catalog
 from kb.types import Generation
 from retrieval.generations import CopyProgress
-from serving.backup.indexes import InFolder, InSnapshot, Kept, check_agrees
+from serving.backup.indexes import InFolder, InSnapshot, Kept
 from serving.backup.kept import CATALOG, INDEX, UPLOADS, Backup, BackupDamaged, check_files, read
 from serving.backup.making import live_generations
 from serving.bootstrap import Services, alias_of, catalog_url, open_embedded
@@ -40,18 +40,17 @@ async def check(place: Path, parts: Parts) -> Backup:
     await asyncio.to_thread(check_files, place)
     async with _opened(place, parts, CopyProgress()) as opened:
         for generation in opened.generations:
-            async with opened.indexes.opened(generation) as index:
-                await check_agrees(opened.catalog, generation, index)
+            await opened.indexes.check(generation)
     return read(place)
 
 
 async def restore(place: Path, services: Services, progress: CopyProgress) -> Backup:
-    """Brings a backup into an empty knowledge base, checking it on the way.
+    """Brings a checked backup into an empty knowledge base.
 
     The catalogue comes last, in one transaction: stopped before, nothing is there yet, and the same
     call goes on. Raises ConfigError where something is there, BackupDamaged.
     """
-    await asyncio.to_thread(check_files, place)
+    backup = await check(place, services)
     if await services.catalog.collections():
         raise ConfigError(
             "There are collections already. A backup can only be restored into an empty data folder"
@@ -66,7 +65,7 @@ async def restore(place: Path, services: Services, progress: CopyProgress) -> Ba
             target = services.settings.data_dir / UPLOADS
             await asyncio.to_thread(shutil.copytree, uploads, target, dirs_exist_ok=True)
         await opened.catalog.copy_to(catalog_url(services.settings))
-    return read(place)
+    return backup
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from retrieval.embedders.hashing import HashingEmbedder
 from retrieval.generations import CopyProgress
 from serving import jobs
 from serving.backup.kept import BackupDamaged, backups, hash_of
-from serving.backup.making import create
+from serving.backup.making import create, prune
 from serving.backup.restoring import check, restore
 from serving.bootstrap import Services, open_services
 from serving.health import examine
@@ -248,19 +248,35 @@ async def test_snapshots_go_with_their_backups(
 
 
 @pytest.mark.elasticsearch
+async def test_a_backup_stays_while_its_snapshot_can_not_be_deleted(
+    large: Services, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backups"
+    place = await make(large, folder)
+    large.settings = large.settings.model_copy(
+        update={"backup": BackupSettings(folder=folder, repository="of-nobody")}
+    )
+    assert await prune(folder, 0, large) == []
+    assert [each.name for each in backups(folder)] == [place.name]
+
+
+@pytest.mark.elasticsearch
 async def test_a_backup_whose_snapshot_is_gone_is_damaged(large: Services, tmp_path: Path) -> None:
     place = await make(large, tmp_path / "backups")
     snapshots = await large.snapshots()
     assert snapshots is not None
     await snapshots.delete(place.name)
-    with pytest.raises(BackupDamaged, match=f"has no snapshot {place.name}"):
+    with pytest.raises(BackupDamaged, match=f"no such snapshot: .*{place.name}"):
         await check(place, large)
 
 
 @pytest.mark.elasticsearch
 async def test_a_repository_that_is_not_there_is_said(large: Services, tmp_path: Path) -> None:
     place = await make(large, tmp_path / "backups")
-    for repository, told in (("of-nobody", "no snapshot repository of-nobody"), ("", "Set KB_B")):
+    for repository, told in (
+        ("of-nobody", "no such snapshot repository: .of-nobody."),
+        ("", "Set KB_B"),
+    ):
         kept = BackupSettings(repository=repository)
         async with opened(tmp_path / "other", index=large.settings.index, backup=kept) as target:
             with pytest.raises(ConfigError, match=told):
@@ -270,7 +286,7 @@ async def test_a_repository_that_is_not_there_is_said(large: Services, tmp_path:
     large.settings = large.settings.model_copy(
         update={"backup": BackupSettings(repository="of-nobody")}
     )
-    with pytest.raises(ConfigError, match="no snapshot repository of-nobody"):
+    with pytest.raises(ConfigError, match="no such snapshot repository"):
         await make(large, tmp_path / "others")
     assert list((tmp_path / "others").iterdir()) == []
 
@@ -344,6 +360,21 @@ async def test_an_index_that_differs_from_its_catalogue_is_found(
     place = await make(services, tmp_path / "backups")
     with sqlite3.connect(place / "catalog.db") as connection:
         connection.execute("UPDATE documents SET content_hash = 'x' WHERE uri LIKE '%/3.md'")
+    connection.close()
+    manifest = json.loads((place / "manifest.json").read_text())
+    manifest["files"]["catalog.db"] = hash_of(place / "catalog.db")
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BackupDamaged, match="differs from its catalogue in 1 document"):
+        await check(place, services)
+
+
+async def test_what_its_catalogue_does_not_know_is_found(
+    services: Services, tmp_path: Path
+) -> None:
+    """Content that was put into the index of a backup later."""
+    place = await make(services, tmp_path / "backups")
+    with sqlite3.connect(place / "catalog.db") as connection:
+        connection.execute("DELETE FROM documents WHERE uri LIKE '%/3.md'")
     connection.close()
     manifest = json.loads((place / "manifest.json").read_text())
     manifest["files"]["catalog.db"] = hash_of(place / "catalog.db")
