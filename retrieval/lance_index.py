@@ -27,7 +27,9 @@ from kb.types import (
     IndexSchema,
     Vector,
 )
-from retrieval import mapping, queries
+from retrieval import mapping, queries, resident_rows
+from retrieval.lance_residence import Residence
+from retrieval.resident_rows import ResidentRows
 
 if TYPE_CHECKING:
     from lancedb.query import AsyncFTSQuery, AsyncVectorQuery
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 EXACT_ROWS: Final = 50_000
 """Rows under which the exact search serves (23 ms at 20,000 rows of 384, 305 ms at 200,000)."""
+RESIDENT_ROWS: Final = 20_000
+"""Rows up to which a table is held in memory, 4 kB each (docs/decisions/0024)."""
 SEARCH_EF: Final = 100
 REFINE_FACTOR: Final = 3
 """IVF_HNSW_SQ at ef 100, refine 3: recall@10 .99 to 1.00, 17 ms at 200,000 rows (docs/decisions/0005)."""
@@ -60,11 +64,15 @@ class LanceIndex:
         lock_file: Path,
         *,
         exact_rows: int = EXACT_ROWS,
+        resident_rows: int = RESIDENT_ROWS,
     ) -> None:
+        """`resident_rows`: how many a table may have that is held in memory (`hold`)."""
         self._table = table
         self._schema = schema
         self._lock_file = lock_file
         self._exact_rows = exact_rows
+        self._resident_rows = resident_rows
+        self._resident = Residence(lock_file.with_name(f"{table.name}.lance"), self._all_rows)
 
     # --- Writing --------------------------------------------------------------------------------
 
@@ -145,9 +153,31 @@ class LanceIndex:
     async def search(self, query: IndexQuery) -> list[Candidate]:
         if query.vector is not None:
             mapping.check_query_vector(query.vector, self._schema.dimensions)
+        if resident := self._resident.rows():
+            found = resident.candidates(query, await self._matches(query))
+            if found is not None:
+                return found
         with translated(self._table.name):
             dense, lexical = await asyncio.gather(self._dense(query), self._lexical(query))
         return mapping.candidates(dense, lexical, query.vector)
+
+    async def hold(self) -> None:
+        """Reads a small table into memory, for searches until it changes. Searches ask for it themselves."""
+        await self._resident.load()
+
+    async def _all_rows(self) -> ResidentRows | None:
+        with translated(self._table.name):
+            if await self._table.count_rows() > self._resident_rows:
+                return None
+            everything = self._table.query().select(list(resident_rows.COLUMNS))
+            table = await everything.to_arrow()
+        return await asyncio.to_thread(ResidentRows, table, self._schema.dimensions)
+
+    async def _matches(self, query: IndexQuery) -> dict[str, float]:
+        """The BM25 of the chunks that the lexical side finds, by chunk id."""
+        with translated(self._table.name):
+            rows = await self._lexical(query, ["id", "_score"])
+        return {row["id"]: row["_score"] for row in rows}
 
     async def _dense(self, query: IndexQuery) -> list[dict[str, Any]]:
         if query.vector is None or query.limit < 1:
@@ -160,7 +190,9 @@ class LanceIndex:
         # Lance prints a warning to stderr unless the score it adds is asked for.
         return await _rows(search, query, [*mapping.HIT_COLUMNS, "_distance"])
 
-    async def _lexical(self, query: IndexQuery) -> list[dict[str, Any]]:
+    async def _lexical(
+        self, query: IndexQuery, columns: list[str] | None = None
+    ) -> list[dict[str, Any]]:
         from lancedb.query import MatchQuery
 
         if not query.terms or query.limit < 1:
@@ -170,7 +202,7 @@ class LanceIndex:
         match = MatchQuery(text, "terms")  # type: ignore[call-arg]
         search = self._table.query().nearest_to_text(match)
         vector = [] if query.vector is None else ["vector"]
-        return await _rows(search, query, [*mapping.HIT_COLUMNS, *vector, "_score"])
+        return await _rows(search, query, columns or [*mapping.HIT_COLUMNS, *vector, "_score"])
 
     async def vectors(self, text_hashes: Sequence[str]) -> Mapping[str, Vector]:
         found: dict[str, Vector] = {}
@@ -206,6 +238,7 @@ class LanceIndex:
         return IndexCount(len(documents), chunks)
 
     async def close(self) -> None:
+        await self._resident.close()
         self._table.close()  # type: ignore[no-untyped-call]
 
     async def _stream(self, columns: list[str], where: str | None = None) -> AsyncIterator[Any]:

@@ -10,6 +10,7 @@ from kb.errors import IndexSchemaMismatch, NotFoundError
 from kb.types import IndexSchema
 from retrieval import mapping
 from retrieval.lance_index import EXACT_ROWS, LanceIndex, translated, write_lock
+from retrieval.lance_residence import Stamp
 
 if TYPE_CHECKING:
     from lancedb.db import AsyncConnection
@@ -27,6 +28,7 @@ class LanceStore:
         self._folder = folder.absolute()
         self._exact_rows = exact_rows
         self._connection: AsyncConnection | None = None
+        self._opened: dict[str, tuple[Stamp, IndexSchema, LanceIndex]] = {}
 
     async def create(self, name: str, schema: IndexSchema) -> LanceIndex:
         connection = await self._connect()
@@ -49,6 +51,25 @@ class LanceStore:
         return any(chain(place.glob("_versions/*.manifest"), place.glob("data/*")))
 
     async def open(self, name: str, schema: IndexSchema) -> LanceIndex:
+        """The same object for as long as it is the same table: what it holds in memory is worth keeping."""
+        folder = self._folder_stamp(name)
+        known = self._opened.get(name)
+        if folder is not None and known is not None and known[:2] == (folder, schema):
+            return known[2]
+        index = await self._open(name, schema)
+        still_there = {n: o for n, o in self._opened.items() if o[0] == self._folder_stamp(n)}
+        self._opened = still_there | ({name: (folder, schema, index)} if folder else {})
+        return index
+
+    def _folder_stamp(self, name: str) -> Stamp | None:
+        """Another one when a table is made anew under its name. None where there is no table."""
+        try:
+            status = (self._folder / f"{name}.lance").stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_ctime_ns
+
+    async def _open(self, name: str, schema: IndexSchema) -> LanceIndex:
         connection = await self._connect()
         with translated(name):
             if name not in await _table_names(connection):
@@ -91,6 +112,9 @@ class LanceStore:
         return []
 
     async def close(self) -> None:
+        for _, _, index in self._opened.values():
+            await index.close()
+        self._opened = {}
         if self._connection is not None:
             self._connection.close()  # type: ignore[no-untyped-call]
             self._connection = None

@@ -202,8 +202,7 @@ class SQLCatalog(SQLRuns):
 
     async def _generations(self, *where: ColumnElement[bool]) -> list[Generation]:
         query = select(tables.generations).where(*where).order_by(tables.generations.c.number)
-        async with self._database.read() as connection:
-            return [generation_of(row) for row in await connection.execute(query)]
+        return [generation_of(row) for row in await self._database.rows(query)]
 
     # --- Sources --------------------------------------------------------------------------------
 
@@ -361,9 +360,8 @@ class SQLCatalog(SQLRuns):
     ) -> Mapping[str, list[Place]]:
         found: dict[str, list[Place]] = {}
         query = duplicates.places(document_ids, self._readable(access))
-        async with self._database.read() as connection:
-            for row in await connection.execute(query):
-                found.setdefault(row.document, []).append(Place(row.id, row.uri))
+        for row in await self._database.rows(query):
+            found.setdefault(row.document, []).append(Place(row.id, row.uri))
         return found
 
 

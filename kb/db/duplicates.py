@@ -45,27 +45,41 @@ def places(
     document_ids: Sequence[str], readable: ColumnElement[bool]
 ) -> Select[tuple[str, str, str]]:
     """(document, other's id, other's URI): those in the index first, at most `MOST_PLACES` each."""
-    found = tables.documents.alias("found")
-    same_text = and_(
-        _documents.collection == found.c.collection,
-        _documents.text_hash == found.c.text_hash,
-        _documents.id != found.c.id,
-    )
-    number = func.row_number().over(
-        partition_by=found.c.id,
-        order_by=(_documents.duplicate_of.is_not(None), _documents.uri, _documents.id),
-    )
-    numbered = (
-        select(found.c.id.label("document"), _documents.id, _documents.uri, number.label("number"))
-        .select_from(found.join(tables.documents, same_text))
-        .where(found.c.id.in_(document_ids), found.c.text_hash != "", readable)
-        .subquery()
-    )
+    numbered = _numbered.where(_found.c.id.in_(document_ids), readable).subquery()
     return (
         select(numbered.c.document, numbered.c.id, numbered.c.uri)
         .where(numbered.c.number <= MOST_PLACES)
         .order_by(numbered.c.document, numbered.c.number)
     )
+
+
+# Every search asks for places, and to make an alias takes longer than the database needs to answer.
+_found = tables.documents.alias("found")
+_numbered = (
+    select(
+        _found.c.id.label("document"),
+        _documents.id,
+        _documents.uri,
+        func.row_number()
+        .over(
+            partition_by=_found.c.id,
+            order_by=(_documents.duplicate_of.is_not(None), _documents.uri, _documents.id),
+        )
+        .label("number"),
+    )
+    .select_from(
+        _found.join(
+            tables.documents,
+            and_(
+                _documents.collection == _found.c.collection,
+                _documents.text_hash == _found.c.text_hash,
+                _documents.id != _found.c.id,
+            ),
+        )
+    )
+    .where(_found.c.text_hash != "")
+)
+"""Each document with each other of the same text, numbered in the order in which they are named."""
 
 
 async def check_originals(connection: AsyncConnection, documents: Sequence[Document]) -> None:

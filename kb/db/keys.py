@@ -23,8 +23,7 @@ class SQLKeys:
     async def exist(self) -> bool:
         if not self._exist:  # Once true, true for good.
             first = select(tables.api_keys.c.id).limit(1)
-            async with self._database.read() as connection:
-                self._exist = await connection.scalar(first) is not None
+            self._exist = bool(await self._database.rows(first))
         return self._exist
 
     async def add(self, key: ApiKey, secret_hash: str) -> None:
@@ -39,9 +38,8 @@ class SQLKeys:
 
     async def find(self, key_id: str) -> tuple[ApiKey, str] | None:
         query = select(tables.api_keys).where(tables.api_keys.c.id == key_id)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        return row and (_key(row), str(row.secret_hash))
+        rows = await self._database.rows(query)
+        return (_key(rows[0]), str(rows[0].secret_hash)) if rows else None
 
     async def set_secret(self, key_id: str, secret_hash: str) -> None:
         await self._change(

@@ -23,27 +23,31 @@ class ModelNotFound(NotFoundError):
     code = "model_not_found"
 
 
-def services_of(request: Request) -> Services:
+# All are coroutines, also those that wait for nothing: FastAPI calls plain functions in a thread each,
+# which takes longer than what they do.
+
+
+async def services_of(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def queue_of(request: Request) -> RunQueue:
+async def queue_of(request: Request) -> RunQueue:
     queue: RunQueue = request.app.state.queue
     return queue
 
 
-def draining_of(request: Request) -> asyncio.Event:
+async def draining_of(request: Request) -> asyncio.Event:
     draining: asyncio.Event = request.app.state.draining
     return draining
 
 
-def stopping_of(request: Request) -> asyncio.Event:
+async def stopping_of(request: Request) -> asyncio.Event:
     stopping: asyncio.Event = request.app.state.stopping
     return stopping
 
 
-def cache_of(request: Request) -> Cache:
+async def cache_of(request: Request) -> Cache:
     """The server's, or none for a request that says `Cache-Control: no-store` (or `no-cache`)."""
     cache: Cache = request.app.state.cache
     wishes = request.headers.get("cache-control", "").lower()
@@ -55,7 +59,7 @@ async def key_of(request: Request) -> ApiKey | None:
 
     Raises InvalidKey. Asked once a request, however many need it.
     """
-    keys = services_of(request).catalog.keys
+    keys = (await services_of(request)).catalog.keys
     if not await keys.exist():
         if not is_loopback(request.scope["server"][0]):
             raise InvalidKey("Without keys only this machine may ask. Make one: kb keys create")
@@ -84,12 +88,15 @@ class Needs:
     def __init__(self, *scopes: Scope) -> None:
         self._scopes = scopes
 
-    def __call__(self, key: KeyDep) -> None:
+    async def __call__(self, key: KeyDep) -> None:
+        self.check(key)
+
+    def check(self, key: ApiKey | None) -> None:
         if key is not None and not any(map(key.may, self._scopes)):
             raise AccessDenied(f"This API key has not the scope {' or '.join(self._scopes)}.")
 
 
-def manages(key: KeyDep) -> None:
+async def manages(key: KeyDep) -> None:
     """A dependency of routes: the key administers all, or the collections it names.
 
     What may be touched of it the route's `AccessDep` says. Raises InvalidKey, AccessDenied.
@@ -100,10 +107,10 @@ def manages(key: KeyDep) -> None:
 
 def check_administers(key: ApiKey | None) -> None:
     """For the part of a request that concerns the whole server. Raises AccessDenied."""
-    Needs(Scope.ADMIN)(key)
+    Needs(Scope.ADMIN).check(key)
 
 
-def access_of(key: KeyDep) -> Access:
+async def access_of(key: KeyDep) -> Access:
     return UNRESTRICTED if key is None else key.access
 
 

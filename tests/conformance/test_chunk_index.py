@@ -18,6 +18,7 @@ from kb.types import (
     IndexQuery,
 )
 from retrieval.elasticsearch_store import ElasticsearchStore
+from retrieval.lance_index import LanceIndex
 from retrieval.lance_store import LanceStore
 from retrieval.memory_index import MemoryStore
 from retrieval.terms import terms
@@ -35,12 +36,25 @@ WORDS = ["c++", "http/2", "kb_ingest", "v1.2.3", "知识库", "AND", "OR", "not"
 ELASTICSEARCH = pytest.param("elasticsearch", marks=pytest.mark.elasticsearch)
 
 
-@pytest.fixture(params=["memory", "lance", "lance-approximate", ELASTICSEARCH])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[IndexStore]:
+class HeldIndex(LanceIndex):
+    """Reads all rows into memory before each search, as others do when nobody has written for a while."""
+
+    async def search(self, query: IndexQuery) -> list[Candidate]:
+        await self.hold()
+        return await super().search(query)
+
+
+@pytest.fixture(params=["memory", "lance", "lance-approximate", "lance-resident", ELASTICSEARCH])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[IndexStore]:
     """`lance-approximate` builds the vector index that large tables have, at 300 rows."""
+    if request.param == "lance-resident":
+        monkeypatch.setattr("retrieval.lance_store.LanceIndex", HeldIndex)
     stores: dict[str, Callable[[], IndexStore]] = {
         "memory": MemoryStore,
         "lance": lambda: LanceStore(tmp_path / "index"),
+        "lance-resident": lambda: LanceStore(tmp_path / "index"),
         "lance-approximate": lambda: LanceStore(tmp_path / "index", exact_rows=300),
         "elasticsearch": lambda: ElasticsearchStore(
             request.getfixturevalue("elasticsearch_settings")

@@ -37,9 +37,10 @@ async def document_page(document_id: str, request: Request, services: ServicesDe
         key = await key_of(request)
     except InvalidKey:
         return _page((WEB / "locked.html").read_text("utf-8"), 401)
-    Needs(Scope.QUERY)(key)
-    document = await services.catalog.document(document_id, access_of(key))
-    places = await services.catalog.places([document_id], access_of(key))
+    Needs(Scope.QUERY).check(key)
+    access = await access_of(key)
+    document = await services.catalog.document(document_id, access)
+    places = await services.catalog.places([document_id], access)
     index = await services.index(document.collection)
     chunks = await index.chunks(document.indexed_as)
     return _page(render_document(document, places.get(document_id, []), chunks))
