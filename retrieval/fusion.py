@@ -54,7 +54,8 @@ def coverage(question_terms: Collection[str], found: str) -> float:
     """
     if not question_terms:
         return 0.0
-    return sum(f" {term} " in found for term in question_terms) / len(question_terms)
+    whole = [f" {term} " for term in question_terms]
+    return sum(map(found.__contains__, whole)) / len(whole)
 
 
 def chunk_terms(candidate: Candidate) -> str:

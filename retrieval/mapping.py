@@ -197,7 +197,7 @@ def candidates(
     found: dict[str, Candidate] = {}
     for row in dense:
         similarity = cosine(1.0 - row["_distance"])
-        found[row["id"]] = candidate(row, similarity, 0.0)
+        found[row["id"]] = _candidate(row, similarity, 0.0)
     for row in lexical:
         known = found.get(row["id"])
         if known is not None:
@@ -206,11 +206,11 @@ def candidates(
             similarity_known = None
         else:
             similarity_known = cosine(float(np.dot(np.asarray(row["vector"], np.float32), vector)))
-        found[row["id"]] = candidate(row, similarity_known, row["_score"])
+        found[row["id"]] = _candidate(row, similarity_known, row["_score"])
     return list(found.values())
 
 
-def candidate(row: Row, similarity: float | None, bm25: float) -> Candidate:
+def _candidate(row: Row, similarity: float | None, bm25: float) -> Candidate:
     return Candidate(chunk_of(row), row["uri"], similarity, bm25, row["terms"])
 
 

@@ -10,9 +10,14 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kb.types import Candidate, IndexQuery, Vector, Vectors
+from kb.types import Candidate, Chunk, IndexQuery, Vector, Vectors
 from retrieval import mapping
 
+MOST_MADE: Final = 5_000
+"""Rows kept as objects, some 10 kB each: making those of one search takes a millisecond."""
+
+_Made = tuple[Chunk, str, str]
+"""A row as objects: the chunk, its document's URI, its terms."""
 _Value = TypeVar("_Value")
 
 COLUMNS: Final = (*mapping.HIT_COLUMNS, "groups", "vector")
@@ -28,6 +33,7 @@ class ResidentRows:
         self._rows = table.select(list(mapping.HIT_COLUMNS)).combine_chunks()
         self._documents = _Coded(table["document_id"].to_pylist())
         self._groups = _Coded([frozenset(groups) for groups in table["groups"].to_pylist()])
+        self._made: dict[int, _Made] = {}
         self._number = {chunk_id: n for n, chunk_id in enumerate(table["id"].to_pylist())}
 
     def candidates(self, query: IndexQuery, bm25: Mapping[str, float]) -> list[Candidate] | None:
@@ -40,20 +46,27 @@ class ResidentRows:
         scores = {self._number[chunk_id]: score for chunk_id, score in bm25.items()}
         if query.vector is None:
             return [
-                mapping.candidate(row, None, scores[number])
-                for number, row in self._read(list(scores))
+                Candidate(chunk, uri, None, scores[number], terms)
+                for number, (chunk, uri, terms) in self._read(list(scores))
             ]
         # Not `@`: the threads of BLAS go on spinning after it, and take both cores from others.
         dots = np.vecdot(self._vectors, query.vector)
         wanted = list(dict.fromkeys([*self._nearest(dots, query), *scores]))
         return [
-            mapping.candidate(row, mapping.cosine(float(dots[number])), scores.get(number, 0.0))
-            for number, row in self._read(wanted)
+            Candidate(
+                chunk, uri, mapping.cosine(float(dots[number])), scores.get(number, 0.0), terms
+            )
+            for number, (chunk, uri, terms) in self._read(wanted)
         ]
 
-    def _read(self, numbers: list[int]) -> Iterable[tuple[int, mapping.Row]]:
-        indices = np.array(numbers, dtype=np.int64)  # Arrow knows no type of an empty list.
-        return zip(numbers, self._rows.take(indices).to_pylist(), strict=True)
+    def _read(self, numbers: list[int]) -> Iterable[tuple[int, _Made]]:
+        if len(self._made) > MOST_MADE:
+            self._made.clear()
+        missing = [number for number in numbers if number not in self._made]
+        indices = np.array(missing, dtype=np.int64)  # Arrow knows no type of an empty list.
+        for number, row in zip(missing, self._rows.take(indices).to_pylist(), strict=True):
+            self._made[number] = mapping.chunk_of(row), row["uri"], row["terms"]
+        return [(number, self._made[number]) for number in numbers]
 
     def _nearest(self, dots: Vector, query: IndexQuery) -> list[int]:
         allowed = self._allowed(query)

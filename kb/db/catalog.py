@@ -359,8 +359,8 @@ class SQLCatalog(SQLRuns):
         self, document_ids: Sequence[str], access: Access = UNRESTRICTED
     ) -> Mapping[str, list[Place]]:
         found: dict[str, list[Place]] = {}
-        query = duplicates.places(document_ids, self._readable(access))
-        for row in await self._database.rows(query):
+        query = duplicates.places(access, self._database.engine.dialect.name)
+        for row in await self._database.rows(query, {"documents": list(document_ids)}):
             found.setdefault(row.document, []).append(Place(row.id, row.uri))
         return found
 

@@ -1,13 +1,15 @@
 """Documents with the same text, as statements: who brought it to the index, and where else it lies."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import Select, and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kb.db import tables
+from kb.db.rights import readable
 from kb.errors import OriginalGone
-from kb.types import Document, DocumentStatus
+from kb.types import Access, Document, DocumentStatus
 
 MOST_PLACES = 20
 """Places named of one text: more help nobody, and a licence may lie in a collection ten thousand times."""
@@ -41,45 +43,35 @@ def strays(source_id: str) -> Select[tuple[str]]:
     )
 
 
-def places(
-    document_ids: Sequence[str], readable: ColumnElement[bool]
-) -> Select[tuple[str, str, str]]:
-    """(document, other's id, other's URI): those in the index first, at most `MOST_PLACES` each."""
-    numbered = _numbered.where(_found.c.id.in_(document_ids), readable).subquery()
+@lru_cache(maxsize=256)
+def places(access: Access, dialect: str) -> Select[tuple[str, str, str]]:
+    """(document, other's id, other's URI): those in the index first, at most `MOST_PLACES` each.
+
+    To be executed with the `documents` that are asked for. Every search asks, and to make the statement takes
+    longer than the database needs to answer.
+    """
+    found = tables.documents.alias("found")
+    same_text = and_(
+        _documents.collection == found.c.collection,
+        _documents.text_hash == found.c.text_hash,
+        _documents.id != found.c.id,
+    )
+    asked_for = found.c.id.in_(bindparam("documents", expanding=True))
+    number = func.row_number().over(
+        partition_by=found.c.id,
+        order_by=(_documents.duplicate_of.is_not(None), _documents.uri, _documents.id),
+    )
+    numbered = (
+        select(found.c.id.label("document"), _documents.id, _documents.uri, number.label("number"))
+        .select_from(found.join(tables.documents, same_text))
+        .where(asked_for, found.c.text_hash != "", readable(access, dialect))
+        .subquery()
+    )
     return (
         select(numbered.c.document, numbered.c.id, numbered.c.uri)
         .where(numbered.c.number <= MOST_PLACES)
         .order_by(numbered.c.document, numbered.c.number)
     )
-
-
-# Every search asks for places, and to make an alias takes longer than the database needs to answer.
-_found = tables.documents.alias("found")
-_numbered = (
-    select(
-        _found.c.id.label("document"),
-        _documents.id,
-        _documents.uri,
-        func.row_number()
-        .over(
-            partition_by=_found.c.id,
-            order_by=(_documents.duplicate_of.is_not(None), _documents.uri, _documents.id),
-        )
-        .label("number"),
-    )
-    .select_from(
-        _found.join(
-            tables.documents,
-            and_(
-                _documents.collection == _found.c.collection,
-                _documents.text_hash == _found.c.text_hash,
-                _documents.id != _found.c.id,
-            ),
-        )
-    )
-    .where(_found.c.text_hash != "")
-)
-"""Each document with each other of the same text, numbered in the order in which they are named."""
 
 
 async def check_originals(connection: AsyncConnection, documents: Sequence[Document]) -> None:
