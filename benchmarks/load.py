@@ -49,7 +49,7 @@ from retrieval.terms import question_terms
 from serving.answering.candidates import candidates, quotables
 from serving.answering.extractive import are_chosen_by_words, to_compare
 from serving.bootstrap import DEFAULT_COLLECTION, Services, open_embedder, open_services
-from serving.parts import Live
+from serving.parts import Live, open_plain_embedder
 from serving.question_sets import load_question_set
 from serving.searching import bound_search
 
@@ -236,6 +236,8 @@ async def limit(
 ) -> float:
     """Questions a second that the bare embedder and the bare index do, in one process without HTTP."""
     live = await services.live(DEFAULT_COLLECTION)
+    # The server's own remembers what it was asked before, and the compared sentences come again.
+    embedder = await open_plain_embedder(services.settings)
     compared = await _compared(live, services, questions) if endpoint == "chat" else iter(())
     wanted = services.settings.search.candidates
     done = 0
@@ -243,28 +245,29 @@ async def limit(
     async def ask() -> None:
         nonlocal done
         question = next(questions)
-        (vector,) = await live.embedder.queries([question])
+        (vector,) = await embedder.queries([question])
         await live.index.search(IndexQuery(vector, tuple(question_terms(question)), wanted))
         if sentences := next(compared, None):
-            await live.embedder.queries(sentences)
+            await embedder.queries(sentences)
         done += 1
 
     await closed_loop(ask, CLIENTS, 1)  # Everything is opened and warm.
     done = 0
     wall_s = await closed_loop(ask, CLIENTS, seconds)
+    await embedder.close()
     return done / wall_s
 
 
 async def _compared(
     live: Live, services: Services, questions: Iterator[str]
 ) -> Iterator[list[str]]:
-    """What the embedder is given for extractive answers, over and over those of a few questions."""
+    """What the embedder is given for extractive answers beside the question: over and over those of a few."""
     find = bound_search(live, services)
     texts = []
     for question in itertools.islice(questions, SAMPLE):
         ranked = candidates(question, quotables(await find(question)))
         compared = to_compare(ranked, by_words=are_chosen_by_words(question, ranked))
-        texts.append([question, *(candidate.quotable.in_context for candidate in compared)])
+        texts.append([candidate.quotable.in_context for candidate in compared])
     return itertools.cycle(texts)
 
 

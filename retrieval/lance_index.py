@@ -6,6 +6,7 @@ Lance never calls fsync: after a power failure commits may be missing, and the c
 """
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -39,6 +40,7 @@ EXACT_ROWS: Final = 50_000
 """Rows under which the exact search serves (23 ms at 20,000 rows of 384, 305 ms at 200,000)."""
 RESIDENT_ROWS: Final = 20_000
 """Rows up to which a table is held in memory, 4 kB each (docs/decisions/0024)."""
+SEARCHES_PER_CORE: Final = 2
 SEARCH_EF: Final = 100
 REFINE_FACTOR: Final = 3
 """IVF_HNSW_SQ at ef 100, refine 3: recall@10 .99 to 1.00, 17 ms at 200,000 rows (docs/decisions/0005)."""
@@ -72,6 +74,8 @@ class LanceIndex:
         self._lock_file = lock_file
         self._exact_rows = exact_rows
         self._resident_rows = resident_rows
+        # First come, first served: of 64 searches at once Lance leaves some for more than a minute.
+        self._turn = asyncio.Semaphore(SEARCHES_PER_CORE * (os.cpu_count() or 1))
         self._resident = Residence(lock_file.with_name(f"{table.name}.lance"), self._all_rows)
 
     # --- Writing --------------------------------------------------------------------------------
@@ -157,8 +161,9 @@ class LanceIndex:
             found = resident.candidates(query, await self._matches(query))
             if found is not None:
                 return found
-        with translated(self._table.name):
-            dense, lexical = await asyncio.gather(self._dense(query), self._lexical(query))
+        async with self._turn:
+            with translated(self._table.name):
+                dense, lexical = await asyncio.gather(self._dense(query), self._lexical(query))
         return mapping.candidates(dense, lexical, query.vector)
 
     async def hold(self) -> None:
@@ -175,8 +180,9 @@ class LanceIndex:
 
     async def _matches(self, query: IndexQuery) -> dict[str, float]:
         """The BM25 of the chunks that the lexical side finds, by chunk id."""
-        with translated(self._table.name):
-            rows = await self._lexical(query, ["id", "_score"])
+        async with self._turn:
+            with translated(self._table.name):
+                rows = await self._lexical(query, ["id", "_score"])
         return {row["id"]: row["_score"] for row in rows}
 
     async def _dense(self, query: IndexQuery) -> list[dict[str, Any]]:

@@ -84,6 +84,7 @@ class LanceStore:
         connection = await self._connect()
         async with write_lock(self._lock_file):
             with translated(name):
+                self._opened.pop(name, None)
                 if name in await _table_names(connection):
                     await connection.drop_table(name, ignore_missing=True)
                 aliases = self._aliases()

@@ -1,11 +1,14 @@
 """What only the embedded index can show: its files, its vector index, its errors."""
 
+import asyncio
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,3 +153,26 @@ def test_importing_the_adapter_loads_no_database() -> None:
     )
     assert printed.stdout.strip() == "[]"
     assert printed.stderr == ""
+
+
+async def test_searches_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First come, first served: with all of them at once Lance left some for more than a minute."""
+    index = await LanceStore(tmp_path).create(NAME, SCHEMA)
+    await index.replace([document("d", ["x"])])
+    reads, most = 0, 0
+    read = lance_index._rows
+
+    async def counted(*arguments: Any) -> list[dict[str, Any]]:
+        nonlocal reads, most
+        reads += 1
+        most = max(most, reads)
+        try:
+            return await read(*arguments)
+        finally:
+            reads -= 1
+
+    monkeypatch.setattr(lance_index, "_rows", counted)
+    query = IndexQuery(unit(1), ("x",), 5)
+    found = await asyncio.gather(*(index.search(query) for _ in range(100)))
+    assert all(len(candidates) == 1 for candidates in found)
+    assert most <= 2 * lance_index.SEARCHES_PER_CORE * (os.cpu_count() or 1)
