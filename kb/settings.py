@@ -239,6 +239,11 @@ class SearchSettings(Section):
         description="candidates each side (vector, lexical) brings to the fusion",
     )
     max_limit: int = Field(100, ge=1, le=1000, description="most hits one search may ask for")
+    timeout_s: float = Field(
+        10.0,
+        gt=0,
+        description="seconds after which a search is given up (503), an answer's own too",
+    )
 
 
 class AnswerSettings(Section):

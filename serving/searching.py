@@ -1,7 +1,9 @@
 """Search in one collection, with everything but the question already chosen."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
+from kb.errors import ServerOverloaded
 from kb.types import UNRESTRICTED, Access, Hit
 from retrieval.search import search
 from serving.bootstrap import Services
@@ -11,18 +13,28 @@ from serving.parts import Live
 def bound_search(
     live: Live, services: Services, access: Access = UNRESTRICTED, limit: int | None = None
 ) -> Callable[[str], Awaitable[list[Hit]]]:
-    """A search of the generation that is live now; it stays the same when another goes live."""
+    """A search of the generation that is live now; it stays the same when another goes live.
+
+    It raises what `retrieval.search` does, and ServerOverloaded when `search.timeout_s` are over.
+    """
+    seconds = services.settings.search.timeout_s
 
     async def find(question: str) -> list[Hit]:
-        return await search(
-            question,
-            collection=live.generation.collection,
-            index=live.index,
-            embedder=live.embedder,
-            limit=limit or services.settings.answers.passages,
-            candidates=services.settings.search.candidates,
-            access=access,
-            catalog=services.catalog,
-        )
+        try:
+            async with asyncio.timeout(seconds):
+                return await search(
+                    question,
+                    collection=live.generation.collection,
+                    index=live.index,
+                    embedder=live.embedder,
+                    limit=limit or services.settings.answers.passages,
+                    candidates=services.settings.search.candidates,
+                    access=access,
+                    catalog=services.catalog,
+                )
+        except TimeoutError as error:
+            raise ServerOverloaded(
+                f"The search was not done in {seconds:g} s (search.timeout_s). Try again in a moment."
+            ) from error
 
     return find
