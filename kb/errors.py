@@ -207,6 +207,12 @@ class ServerOverloaded(BackendError):
     code = "server_overloaded"
 
 
+class SearchTimeout(BackendError):
+    """A search was given up, whatever it was waiting for."""
+
+    code = "search_timeout"
+
+
 class CatalogUnavailable(BackendError):
     code = "catalog_unavailable"
 

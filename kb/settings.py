@@ -242,7 +242,7 @@ class SearchSettings(Section):
     timeout_s: float = Field(
         10.0,
         gt=0,
-        description="seconds after which a search is given up (503), an answer's own too",
+        description="seconds after which the search of a request is given up (503), whatever it waits for",
     )
 
 

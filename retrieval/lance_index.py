@@ -29,7 +29,7 @@ from kb.types import (
     Vector,
 )
 from retrieval import mapping, queries, resident_rows
-from retrieval.lance_residence import Residence
+from retrieval.lance_residence import Neighbours, Residence
 from retrieval.resident_rows import ResidentRows
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ EXACT_ROWS: Final = 50_000
 RESIDENT_ROWS: Final = 20_000
 """Rows up to which a table is held in memory, 4 kB each (docs/decisions/0024)."""
 SEARCHES_PER_CORE: Final = 2
+MOST_SEARCHES: Final = 16
+"""Read at a time: a container may have fewer cores than its machine, which is what Python counts."""
 SEARCH_EF: Final = 100
 REFINE_FACTOR: Final = 3
 """IVF_HNSW_SQ at ef 100, refine 3: recall@10 .99 to 1.00, 17 ms at 200,000 rows (docs/decisions/0005)."""
@@ -56,6 +58,15 @@ _RUST_PLACE: Final = re.compile(r",? \S*/\.cargo/\S+")
 """Where in Lance's own source an error arose: nothing a user can act on."""
 
 
+class Shared:
+    """What the indexes of one store share: turns at reading, and memory."""
+
+    def __init__(self) -> None:
+        # First come, first served: of 64 searches at once Lance leaves some for more than a minute.
+        self.turn = asyncio.Semaphore(min(SEARCHES_PER_CORE * (os.cpu_count() or 1), MOST_SEARCHES))
+        self.neighbours = Neighbours()
+
+
 class LanceIndex:
     """The `ChunkIndex` port on a LanceDB table. `LanceStore` makes it."""
 
@@ -67,16 +78,18 @@ class LanceIndex:
         *,
         exact_rows: int = EXACT_ROWS,
         resident_rows: int = RESIDENT_ROWS,
+        shared: "Shared | None" = None,
     ) -> None:
         """`resident_rows`: how many a table may have that is held in memory (`hold`)."""
+        shared = shared or Shared()
         self._table = table
         self._schema = schema
         self._lock_file = lock_file
         self._exact_rows = exact_rows
         self._resident_rows = resident_rows
-        # First come, first served: of 64 searches at once Lance leaves some for more than a minute.
-        self._turn = asyncio.Semaphore(SEARCHES_PER_CORE * (os.cpu_count() or 1))
-        self._resident = Residence(lock_file.with_name(f"{table.name}.lance"), self._all_rows)
+        self._turn = shared.turn
+        place = lock_file.with_name(f"{table.name}.lance")
+        self._resident = Residence(place, self._all_rows, shared.neighbours)
 
     # --- Writing --------------------------------------------------------------------------------
 
@@ -158,9 +171,12 @@ class LanceIndex:
         if query.vector is not None:
             mapping.check_query_vector(query.vector, self._schema.dimensions)
         if resident := self._resident.rows():
-            found = resident.candidates(query, await self._matches(query))
-            if found is not None:
-                return found
+            matches = await self._matches(query)
+            # Asked again: it may have been written to while this search waited for its turn.
+            if self._resident.rows() is resident:
+                found = resident.candidates(query, matches)
+                if found is not None:
+                    return found
         async with self._turn:
             with translated(self._table.name):
                 dense, lexical = await asyncio.gather(self._dense(query), self._lexical(query))
@@ -176,10 +192,12 @@ class LanceIndex:
                 return None
             everything = self._table.query().select(list(resident_rows.COLUMNS))
             table = await everything.to_arrow()
-        return await asyncio.to_thread(ResidentRows, table, self._schema.dimensions)
+            return await asyncio.to_thread(ResidentRows, table, self._schema.dimensions)
 
     async def _matches(self, query: IndexQuery) -> dict[str, float]:
         """The BM25 of the chunks that the lexical side finds, by chunk id."""
+        if not query.terms or query.limit < 1:
+            return {}
         async with self._turn:
             with translated(self._table.name):
                 rows = await self._lexical(query, ["id", "_score"])
@@ -242,6 +260,10 @@ class LanceIndex:
             chunks += batch.num_rows
             documents.update(batch["document_id"].unique().to_pylist())
         return IndexCount(len(documents), chunks)
+
+    async def let_go(self) -> None:
+        """Frees what is held in memory. It can be searched on: by the files."""
+        await self._resident.close()
 
     async def close(self) -> None:
         await self._resident.close()

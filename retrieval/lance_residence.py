@@ -1,7 +1,6 @@
-"""Whether what was read of a Lance table is still all there is to it."""
+"""Whether what was read of a Lance table is still all there is to it, and which tables are worth the memory."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +14,10 @@ from retrieval.resident_rows import ResidentRows
 SETTLED_S: Final = 2.0
 """What was written so long ago is read into memory. A sync that goes on has every commit read otherwise;
 and two writes in one tick of the clock of a file system (some ms) leave the same time behind."""
+MOST_BYTES: Final = 256 << 20
+"""What the tables of one store may take together, the objects made of their rows included."""
+IDLE_S: Final = 60.0
+"""A table that nobody has searched for so long makes room for another; sooner they would only take turns."""
 
 Stamp = tuple[int, int]
 
@@ -24,10 +27,16 @@ log = structlog.get_logger(__name__)
 class Residence:
     """The rows of one table in memory, for as long as nobody writes to it, in whatever process."""
 
-    def __init__(self, folder: Path, read: Callable[[], Awaitable[ResidentRows | None]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        read: Callable[[], Awaitable[ResidentRows | None]],
+        neighbours: "Neighbours | None" = None,
+    ) -> None:
         """`read` gives all rows, or None where they are too many."""
         self._versions = folder / "_versions"
         self._read = read
+        self._neighbours = neighbours or Neighbours()
         self._stamp: Stamp | None = None
         self._asked: Stamp | None = None
         self._rows: ResidentRows | None = None
@@ -37,8 +46,10 @@ class Residence:
         """Those of the table as it is now. Where there are none, the second who asks has them read."""
         stamp = self._present_stamp()
         if stamp is not None and stamp == self._stamp:
+            if self._rows is not None:
+                self._neighbours.searched(self)
             return self._rows
-        self._rows = None
+        self.forget()
         if (
             stamp is not None
             and stamp == self._asked
@@ -50,26 +61,36 @@ class Residence:
         return None
 
     async def load(self) -> None:
-        """Reads them now. Raises IndexUnavailable."""
+        """Reads them now, settled or not. Raises IndexUnavailable."""
         await self._load(self._present_stamp())
+
+    def forget(self) -> None:
+        """Frees the memory. The rows may be read again."""
+        self._stamp = self._rows = None
+        self._neighbours.left(self)
 
     async def close(self) -> None:
         if self._loading is not None:
             self._loading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loading
+            await asyncio.wait([self._loading])
+        self.forget()
 
     async def _load(self, stamp: Stamp | None) -> None:
         rows = await self._read()
-        if stamp is not None and stamp == self._present_stamp():
-            self._stamp, self._rows = stamp, rows
+        if stamp is None or stamp != self._present_stamp():
+            return
+        if rows is not None and not self._neighbours.admits(self, rows.nbytes):
+            rows = None
+        self._stamp, self._rows = stamp, rows
 
     async def _load_quietly(self, stamp: Stamp) -> None:
         try:
             await self._load(stamp)
-        except KBError as error:
-            # The search that asked for them reads the table itself, and tells what is wrong with it.
-            log.warning("index_not_resident", code=error.code, reason=error.message)
+        except (KBError, MemoryError) as error:
+            # Searches read the table themselves, and tell what is wrong with it. Nobody tries this again
+            # before the table has changed.
+            log.warning("index_not_resident", reason=repr(error))
+            self._stamp, self._rows = stamp, None
         finally:
             self._loading = None
 
@@ -80,6 +101,41 @@ class Residence:
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns
+
+
+class Neighbours:
+    """The tables of one store that are in memory, with their sizes and when each was last searched."""
+
+    def __init__(
+        self, most_bytes: int = MOST_BYTES, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most = most_bytes
+        self._clock = clock
+        self._tables: dict[Residence, tuple[int, float]] = {}
+
+    def admits(self, residence: Residence, size: int) -> bool:
+        """Whether there is room, or could be made; then it is taken. Who is not admitted may ask when it changes."""
+        before = self._clock() - IDLE_S
+        idle = [table for table, (_, searched) in self._tables.items() if searched < before]
+        busy = sum(taken for table, (taken, _) in self._tables.items() if table not in idle)
+        if busy + size > self._most:
+            return False
+        for table in idle:
+            if self._taken + size > self._most:
+                table.forget()
+        self._tables[residence] = size, self._clock()
+        return True
+
+    def searched(self, residence: Residence) -> None:
+        size, _ = self._tables[residence]
+        self._tables[residence] = size, self._clock()
+
+    def left(self, residence: Residence) -> None:
+        self._tables.pop(residence, None)
+
+    @property
+    def _taken(self) -> int:
+        return sum(size for size, _ in self._tables.values())
 
 
 def _is_settled(stamp: Stamp) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from kb.errors import IndexSchemaMismatch, NotFoundError
 from kb.types import IndexSchema
 from retrieval import mapping
-from retrieval.lance_index import EXACT_ROWS, LanceIndex, translated, write_lock
+from retrieval.lance_index import EXACT_ROWS, LanceIndex, Shared, translated, write_lock
 from retrieval.lance_residence import Stamp
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class LanceStore:
         self._folder = folder.absolute()
         self._exact_rows = exact_rows
         self._connection: AsyncConnection | None = None
+        self._shared = Shared()
         self._opened: dict[str, tuple[Stamp, IndexSchema, LanceIndex]] = {}
 
     async def create(self, name: str, schema: IndexSchema) -> LanceIndex:
@@ -57,9 +58,18 @@ class LanceStore:
         if folder is not None and known is not None and known[:2] == (folder, schema):
             return known[2]
         index = await self._open(name, schema)
-        still_there = {n: o for n, o in self._opened.items() if o[0] == self._folder_stamp(n)}
-        self._opened = still_there | ({name: (folder, schema, index)} if folder else {})
+        for other, (stamp, _, _) in list(self._opened.items()):
+            if stamp != self._folder_stamp(other):
+                await self._let_go(other)
+        if folder is not None:
+            await self._let_go(name)
+            self._opened[name] = folder, schema, index
         return index
+
+    async def _let_go(self, name: str) -> None:
+        """Does not close it: a search may go on."""
+        if opened := self._opened.pop(name, None):
+            await opened[2].let_go()
 
     def _folder_stamp(self, name: str) -> Stamp | None:
         """Another one when a table is made anew under its name. None where there is no table."""
@@ -84,7 +94,7 @@ class LanceStore:
         connection = await self._connect()
         async with write_lock(self._lock_file):
             with translated(name):
-                self._opened.pop(name, None)
+                await self._let_go(name)
                 if name in await _table_names(connection):
                     await connection.drop_table(name, ignore_missing=True)
                 aliases = self._aliases()
@@ -137,7 +147,9 @@ class LanceStore:
         return self._folder / LOCK_NAME
 
     def _index(self, table: "AsyncTable", schema: IndexSchema) -> LanceIndex:
-        return LanceIndex(table, schema, self._lock_file, exact_rows=self._exact_rows)
+        return LanceIndex(
+            table, schema, self._lock_file, exact_rows=self._exact_rows, shared=self._shared
+        )
 
     async def _check(self, table: "AsyncTable", schema: IndexSchema) -> None:
         with translated(table.name):

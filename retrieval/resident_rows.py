@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from kb.types import Candidate, Chunk, IndexQuery, Vector, Vectors
 from retrieval import mapping
 
-MOST_MADE: Final = 5_000
-"""Rows kept as objects, some 10 kB each: making those of one search takes a millisecond."""
+MOST_MADE: Final = 3_000
+"""Rows kept as objects: making those of one search takes a millisecond."""
+_MADE_BYTES: Final = 10_000
 
 _Made = tuple[Chunk, str, str]
 """A row as objects: the chunk, its document's URI, its terms."""
@@ -35,6 +36,12 @@ class ResidentRows:
         self._groups = _Coded([frozenset(groups) for groups in table["groups"].to_pylist()])
         self._made: dict[int, _Made] = {}
         self._number = {chunk_id: n for n, chunk_id in enumerate(table["id"].to_pylist())}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, about, with as many objects as there may be."""
+        arrays = self._vectors.nbytes + self._rows.nbytes
+        return int(arrays + min(len(self._vectors), MOST_MADE) * _MADE_BYTES)
 
     def candidates(self, query: IndexQuery, bm25: Mapping[str, float]) -> list[Candidate] | None:
         """The `limit` nearest that may be read and those of `bm25` (by chunk id), each chunk once.

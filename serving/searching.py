@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from kb.errors import ServerOverloaded
+from kb.errors import SearchTimeout
 from kb.types import UNRESTRICTED, Access, Hit
 from retrieval.search import search
 from serving.bootstrap import Services
@@ -11,17 +11,20 @@ from serving.parts import Live
 
 
 def bound_search(
-    live: Live, services: Services, access: Access = UNRESTRICTED, limit: int | None = None
+    live: Live,
+    services: Services,
+    access: Access = UNRESTRICTED,
+    limit: int | None = None,
+    seconds: float | None = None,
 ) -> Callable[[str], Awaitable[list[Hit]]]:
     """A search of the generation that is live now; it stays the same when another goes live.
 
-    It raises what `retrieval.search` does, and ServerOverloaded when `search.timeout_s` are over.
+    It raises what `retrieval.search` does, and SearchTimeout when the `seconds`, if any, are over.
     """
-    seconds = services.settings.search.timeout_s
 
     async def find(question: str) -> list[Hit]:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as deadline:
                 return await search(
                     question,
                     collection=live.generation.collection,
@@ -33,7 +36,9 @@ def bound_search(
                     catalog=services.catalog,
                 )
         except TimeoutError as error:
-            raise ServerOverloaded(
+            if not deadline.expired():
+                raise
+            raise SearchTimeout(
                 f"The search was not done in {seconds:g} s (search.timeout_s). Try again in a moment."
             ) from error
 

@@ -181,9 +181,11 @@ class Database:
         )
 
     async def close(self) -> None:
-        if self._reader is not None:
-            await self._reader.close()
-        await self.engine.dispose()
+        try:
+            if self._reader is not None:
+                await self._reader.close()
+        finally:
+            await self.engine.dispose()
 
 
 def _cause(error: Exception) -> BaseException | None:
@@ -265,8 +267,10 @@ class _SQLiteReader:
         return await loop.run_in_executor(self._threads, self._rows, statement, parameters)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._threads.shutdown)
-        self._engine.dispose()
+        try:
+            await asyncio.to_thread(self._threads.shutdown)
+        finally:
+            self._engine.dispose()
 
     def _rows(
         self, statement: Select[Any], parameters: Mapping[str, Any] | None

@@ -10,10 +10,10 @@ import pytest
 
 from kb.errors import IndexUnavailable
 from kb.types import Access, Candidate, IndexQuery
-from retrieval.lance_index import LanceIndex
-from retrieval.lance_residence import Residence
+from retrieval.lance_index import LanceIndex, Shared
+from retrieval.lance_residence import IDLE_S, Neighbours, Residence
 from retrieval.lance_store import LanceStore
-from retrieval.mapping import arrow_schema
+from retrieval.mapping import arrow_rows, arrow_schema
 from retrieval.resident_rows import ResidentRows
 from tests.conformance.indexed_documents import DIMENSIONS, SCHEMA, document, random_vectors, unit
 
@@ -64,12 +64,13 @@ async def test_it_finds_what_lance_finds(
     tmp_path: Path, groups: frozenset[str] | None, documents: tuple[str, ...] | None
 ) -> None:
     index = await filled(tmp_path)
+    files = LanceIndex(index._table, SCHEMA, tmp_path / ".write.lock", resident_rows=0)
     queries = [
         IndexQuery(vector, terms, limit, Access(groups), documents)
         for vector, terms in ((unit(1, 2), WORDS[:2]), (None, WORDS[2:]), (unit(0, 1), ()))
         for limit in (0, 1, 7, 500)
     ]
-    read = [told(await index.search(query)) for query in queries]
+    read = [told(await files.search(query)) for query in queries]
     await index.hold()
     assert [told(await index.search(query)) for query in queries] == read
 
@@ -114,18 +115,23 @@ async def test_a_table_made_anew_under_its_name_is_another(tmp_path: Path) -> No
 class Reads:
     """Stands for a table's files: counts how often they were read."""
 
-    def __init__(self, folder: Path, rows: ResidentRows | None = EMPTY) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rows: ResidentRows | None = EMPTY,
+        neighbours: Neighbours | None = None,
+    ) -> None:
         self.versions = folder / "_versions"
-        self.versions.mkdir()
+        self.versions.mkdir(parents=True)
         self.rows = rows
         self.count = 0
-        self.failing = False
-        self.residence = Residence(folder, self.read)
+        self.trouble: Exception | None = None
+        self.residence = Residence(folder, self.read, neighbours)
 
     async def read(self) -> ResidentRows | None:
         self.count += 1
-        if self.failing:
-            raise IndexUnavailable("The disk is gone.")
+        if self.trouble:
+            raise self.trouble
         return self.rows
 
     def written(self, seconds_ago: float) -> None:
@@ -190,15 +196,21 @@ async def test_a_large_table_is_not_asked_for_again_and_again(tmp_path: Path) ->
     assert table.count == 1
 
 
-async def test_a_table_that_cannot_be_read_is_left_to_the_search(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trouble", [IndexUnavailable("The disk is gone."), MemoryError()])
+async def test_a_table_that_cannot_be_read_is_left_to_the_searches(
+    tmp_path: Path, trouble: Exception
+) -> None:
     table = Reads(tmp_path)
     table.written(seconds_ago=60)
-    table.failing = True
+    table.trouble = trouble
+    for _ in range(4):
+        assert table.residence.rows() is None
+        await _begun()
+    assert table.count == 1
+    table.trouble = None
+    table.written(seconds_ago=30)
     for _ in range(2):
         assert table.residence.rows() is None
-    await _begun()
-    table.failing = False
-    assert table.residence.rows() is None
     await _begun()
     assert table.residence.rows() is EMPTY
 
@@ -209,6 +221,43 @@ async def test_a_table_that_is_gone_is_not_held(tmp_path: Path) -> None:
     assert table.residence.rows() is EMPTY
     table.versions.rmdir()
     assert table.residence.rows() is None
+
+
+async def test_a_table_that_nobody_searches_makes_room(tmp_path: Path) -> None:
+    rows = ResidentRows(arrow_rows([document("d", ["x"])], SCHEMA), DIMENSIONS)
+    now = 1000.0
+    neighbours = Neighbours(2 * rows.nbytes, clock=lambda: now)
+    tables = [Reads(tmp_path / name, rows, neighbours) for name in "abc"]
+    first, second, third = (table.residence for table in tables)
+
+    def held() -> list[bool]:
+        return [each._rows is rows for each in (first, second, third)]
+
+    for residence in (first, second, third):
+        await residence.load()
+    assert held() == [True, True, False]
+    now += IDLE_S - 1
+    assert second.rows() is rows
+    now += 2
+    await third.load()
+    assert held() == [False, True, True]
+    third.forget()
+    await first.load()
+    assert held() == [True, True, False]
+
+
+async def test_a_write_while_a_search_waits_for_its_turn_is_seen(tmp_path: Path) -> None:
+    shared = Shared()
+    created = await filled(tmp_path, documents=1)
+    index = LanceIndex(created._table, SCHEMA, tmp_path / ".write.lock", shared=shared)
+    await index.hold()
+    taken = [await shared.turn.acquire() for _ in range(shared.turn._value)]
+    searching = asyncio.create_task(index.search(IndexQuery(unit(1), ("nothing",), 500)))
+    await asyncio.sleep(0)
+    await created.delete(["d0"])
+    for _ in taken:
+        shared.turn.release()
+    assert await searching == []
 
 
 async def test_tables_with_more_rows_than_wanted_are_not_held(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from kb.errors import ServerOverloaded
+from kb.errors import SearchTimeout
 from kb.settings import Settings
 from kb.types import Generation, IndexSchema, Vectors
 from retrieval.embedders.hashing import HashingEmbedder
@@ -19,27 +19,57 @@ from serving.searching import bound_search
 
 
 class BusyEmbedder(HashingEmbedder):
-    """Its turn never comes."""
+    """Its turn never comes, or it lets a time limit of its own pass."""
 
+    limit: float | None = None
     given_up = False
 
     async def queries(self, texts: Sequence[str]) -> Vectors:
         try:
-            await asyncio.Event().wait()
+            async with asyncio.timeout(self.limit):
+                await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.given_up = True
             raise
         raise AssertionError
 
 
-async def test_a_search_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
-    embedder = BusyEmbedder(tmp_path)
+@pytest.fixture
+def embedder(tmp_path: Path) -> BusyEmbedder:
+    return BusyEmbedder(tmp_path)
+
+
+async def search(embedder: BusyEmbedder, seconds: float | None) -> object:
     schema = IndexSchema(embedder.fingerprint, embedder.dimensions, 1, 1)
     generation = Generation("default", 1, "kb-default.1", schema, live=True)
     live = Live(generation, await MemoryStore().create("kb-default.1", schema), embedder)
-    settings = Settings.model_validate({"search": {"timeout_s": 0.01}})
-    services = cast(Services, SimpleNamespace(settings=settings, catalog=None))
-    with pytest.raises(ServerOverloaded, match=r"0\.01 s \(search\.timeout_s\)") as refused:
-        await bound_search(live, services)("What is the default port?")
+    services = cast(Services, SimpleNamespace(settings=Settings(), catalog=None))
+    return await bound_search(live, services, seconds=seconds)("What is the default port?")
+
+
+async def test_a_search_that_takes_too_long_is_given_up(embedder: BusyEmbedder) -> None:
+    with pytest.raises(SearchTimeout, match=r"0\.01 s \(search\.timeout_s\)") as refused:
+        await search(embedder, seconds=0.01)
     assert refused.value.retryable
     assert embedder.given_up
+
+
+@pytest.mark.parametrize("seconds", [None, 60.0])
+async def test_who_gives_up_himself_is_not_told_of_time(
+    embedder: BusyEmbedder, seconds: float | None
+) -> None:
+    searching = asyncio.create_task(search(embedder, seconds))
+    await asyncio.sleep(0.01)
+    searching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await searching
+    assert embedder.given_up
+
+
+@pytest.mark.parametrize("seconds", [None, 60.0])
+async def test_another_time_limit_is_not_taken_for_ours(
+    embedder: BusyEmbedder, seconds: float | None
+) -> None:
+    embedder.limit = 0.01
+    with pytest.raises(TimeoutError):
+        await search(embedder, seconds)

@@ -29,7 +29,7 @@ async def complete(
     log_question(messages[-1].content, services.settings.log)
     live = await live_of_model(body.model, services, access)
     view = View(live.generation, access)
-    find = bound_search(live, services, access)
+    find = bound_search(live, services, access, seconds=services.settings.search.timeout_s)
 
     async def search(question: str) -> list[Hit]:
         found = await cache.search(question, services.settings.answers.passages, view, find)

@@ -16,12 +16,13 @@ router = APIRouter(prefix="/v1/search", tags=["search"])
 async def search(
     request: SearchRequest, services: ServicesDep, access: AccessDep, cache: CacheDep
 ) -> SearchResponse:
-    most = services.settings.search.max_limit
+    settings = services.settings.search
+    most = settings.max_limit
     if request.limit > most:
         raise InvalidQueryError(f"limit: at most {most} hits can be asked for.")
     log_question(request.query, services.settings.log)
     live = await live_of(request.collection, services, access)
-    find = bound_search(live, services, access, request.limit)
+    find = bound_search(live, services, access, request.limit, settings.timeout_s)
     found = await cache.search(request.query, request.limit, View(live.generation, access), find)
     return SearchResponse(
         collection=request.collection,
