@@ -58,9 +58,10 @@ format: $(VENV)/dev.installed
 	$(BIN)/ruff format .
 
 SCAN := .scan
+# --strict: what PyPI can't be asked about is a failure. Without it nothing was scanned where PyPI is away, and all was well.
 scan: $(SCAN)/installed
 	for list in requirements/core.txt deploy/docker/{server,gpu,spark}.txt; do \
-		$(SCAN)/bin/pip-audit --disable-pip --require-hashes --requirement "$$list"; \
+		$(SCAN)/bin/pip-audit --strict --disable-pip --require-hashes --requirement "$$list"; \
 	done
 
 $(SCAN)/installed: deploy/ci/scan.txt | $(UV)
