@@ -39,12 +39,22 @@ class Timing:
 
 
 class Recorder(BaseHTTPRequestHandler):
-    """Answers any chat with one word and keeps what it was sent."""
+    """Answers any chat with one word and keeps what it was sent. Tokens are counted by the model's own server."""
 
     bodies: list[dict[str, Any]] = []  # noqa: RUF012 - one recorder a run
+    vllm: str
 
     def do_POST(self) -> None:
-        self.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.endswith("/tokenize"):
+            counted = httpx.post(
+                f"{self.vllm.removesuffix('/v1')}/tokenize", content=body, trust_env=False
+            )
+            self.send_response(counted.status_code)
+            self.end_headers()
+            self.wfile.write(counted.content)
+            return
+        self.bodies.append(json.loads(body))
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
@@ -150,6 +160,7 @@ def main() -> None:
         "KB_GENERATION__FIRST_TOKEN_S": "300",
         "KB_GENERATION__TOTAL_S": "600",
     }
+    Recorder.vllm = arguments.vllm
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         with recorder() as url, kb(data, arguments.docs, KB_GENERATION__URL=url, **settings) as api:
