@@ -100,7 +100,7 @@ class Database:
     ) -> Sequence[Row[Any]]:
         """All rows of one statement, which sees one state by itself. For what each search asks.
 
-        A fifth of the time of `read` on SQLite, whose driver goes to its thread for every step of it.
+        A fifth to a third of the time of `read` on SQLite, whose driver goes to its thread for every step of it.
         """
         with self.translated():
             if self._reader is not None:
