@@ -23,12 +23,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
 
-SAMPLING = {"temperature": 1.5, "max_tokens": 128}
+TEMPERATURE = 1.5
 """Wild enough that a small test model goes on for a while."""
+LENGTHS = (64, 192)
+"""Tokens that answers may have at least and at most: of one length, clients would keep in step."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,8 @@ def our_body(question: str, seed: int) -> dict[str, Any]:
         "stream": True,
         "stream_options": {"include_usage": True},
         "seed": seed,
-        **SAMPLING,
+        "temperature": TEMPERATURE,
+        "max_tokens": Random(seed).randint(*LENGTHS),
     }
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from tests.e2e.kb_process import Server
 from tests.injections import INJECTIONS, QUESTIONS, Injection, document
 from tests.models.sentences import Fact
 from tests.relay import Relay
-from tests.vllm_process import FIRST_START_S, VLLM
+from tests.vllm_process import CONTEXT, FIRST_START_S, VLLM
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(FIRST_START_S)]
 
@@ -208,3 +209,24 @@ def upload(grounded: Server, collection: str, text: str) -> None:
                 break
             time.sleep(0.1)
         assert status == "indexed"
+
+
+def test_seeds_in_a_burst_of_long_prompts_do_no_harm(alive: VLLM) -> None:
+    """On processors, a prompt that vLLM reads in parts and that has a seed would end it."""
+    client = OpenAI(base_url=alive.url, api_key="unused", max_retries=0)
+
+    def say(number: int) -> int:
+        words = f"{number} " + "The long corridor has a room. " * 60
+        said = client.chat.completions.create(
+            model=VLLM.name,
+            messages=[{"role": "user", "content": words}],
+            seed=number,
+            temperature=1.0,
+            max_tokens=4,
+        )
+        return said.usage.prompt_tokens if said.usage else 0
+
+    with client, ThreadPoolExecutor(32) as threads:
+        read = list(threads.map(say, range(32)))
+
+    assert sum(read) > 4 * CONTEXT, "too little to be read at once"
