@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +26,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import aiohttp
 import httpx
 
 TEMPERATURE = 1.5
@@ -33,12 +34,36 @@ TEMPERATURE = 1.5
 LENGTHS = (64, 192)
 """Tokens that answers may have at least and at most: of one length, clients would keep in step."""
 
+PATIENCE_S = 600.0
+SAID = re.compile(rb'"content": ?"[^"]')
+
 
 @dataclass(frozen=True)
 class Timing:
     first: float
     total: float
     tokens: int
+
+
+class Side:
+    """What one of the two did in all rounds."""
+
+    def __init__(self) -> None:
+        self.timings: list[Timing] = []
+        self.seconds = 0.0
+
+    def take(self, found: tuple[list[Timing], float]) -> None:
+        self.timings += found[0]
+        self.seconds += found[1]
+
+    def first(self, of: Callable[[list[float]], float]) -> float:
+        """Of the times to the first token, in ms."""
+        return of([timing.first * 1000 for timing in self.timings])
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second, of all clients together."""
+        return sum(timing.tokens for timing in self.timings) / self.seconds
 
 
 class Recorder(BaseHTTPRequestHandler):
@@ -93,21 +118,19 @@ def kb(folder: Path, docs: Path, **settings: str) -> Iterator[str]:
         process.wait()
 
 
-async def timed(client: httpx.AsyncClient, url: str, body: dict[str, Any]) -> Timing:
+async def timed(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> Timing:
+    """Reads as little as it can: what the client takes of the processors, the measured ones lack."""
     started = time.perf_counter()
     first, tokens = 0.0, 0
-    async with client.stream("POST", f"{url}/chat/completions", json=body) as response:
+    async with session.post(f"{url}/chat/completions", json=body) as response:
         response.raise_for_status()
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            event = json.loads(line[6:])
-            if event.get("error"):
-                raise RuntimeError(event["error"])
-            if event.get("usage"):
-                tokens = event["usage"]["completion_tokens"]
-            if not first and event["choices"] and event["choices"][0]["delta"].get("content"):
+        async for line in response.content:
+            if not first and SAID.search(line):
                 first = time.perf_counter() - started
+            elif b'"error"' in line:
+                raise RuntimeError(line.decode())
+            elif b'"completion_tokens"' in line:
+                tokens = json.loads(line[6:])["usage"]["completion_tokens"]
     return Timing(first, time.perf_counter() - started, tokens)
 
 
@@ -115,13 +138,15 @@ async def load(url: str, bodies: list[dict[str, Any]], clients: int) -> tuple[li
     """Each client sends the next body when it is free; gives the timings and the seconds of all."""
     waiting = list(bodies)
     timings: list[Timing] = []
-    async with httpx.AsyncClient(
-        trust_env=False, timeout=600, limits=httpx.Limits(), headers={"Cache-Control": "no-store"}
-    ) as client:
+    async with aiohttp.ClientSession(
+        headers={"Cache-Control": "no-store"},
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=PATIENCE_S),
+    ) as session:
 
         async def work() -> None:
             while waiting:
-                timings.append(await timed(client, url, waiting.pop()))
+                timings.append(await timed(session, url, waiting.pop()))
 
         started = time.perf_counter()
         await asyncio.gather(*(work() for _ in range(clients)))
@@ -153,7 +178,8 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, required=True)
     parser.add_argument("--questions", type=Path, required=True)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--requests", type=int, default=64, help="a round")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     questions = arguments.questions.read_text("utf-8").splitlines()
     ours = [our_body(questions[n % len(questions)], n) for n in range(arguments.requests)]
@@ -177,26 +203,32 @@ def main() -> None:
                 " | tokens/s: direct, ours, share | answers"
             )
             for clients in arguments.clients:
-                compare(clients, arguments.vllm, api, theirs, ours)
+                compare(clients, arguments.vllm, api, theirs, ours, arguments.rounds)
 
 
 def compare(
-    clients: int, vllm: str, api: str, theirs: list[dict[str, Any]], ours: list[dict[str, Any]]
+    clients: int,
+    vllm: str,
+    api: str,
+    theirs: list[dict[str, Any]],
+    ours: list[dict[str, Any]],
+    rounds: int,
 ) -> None:
-    direct, direct_s = asyncio.run(load(vllm, theirs, clients))
+    """In turns, so that what else the machine does meanwhile meets both."""
+    direct, through = Side(), Side()
     before = retrieval(api)
-    through, through_s = asyncio.run(load(api, ours, clients))
+    for _ in range(rounds):
+        direct.take(asyncio.run(load(vllm, theirs, clients)))
+        through.take(asyncio.run(load(api, ours, clients)))
     after = retrieval(api)
-    searching = (after[0] - before[0]) / max(1.0, after[1] - before[1])
-    first = [statistics.median(t.first for t in found) * 1000 for found in (direct, through)]
-    rate = [
-        sum(t.tokens for t in found) / seconds
-        for found, seconds in ((direct, direct_s), (through, through_s))
-    ]
+    searching = (after[0] - before[0]) / max(1.0, after[1] - before[1]) * 1000
+    added = through.first(statistics.median) - direct.first(statistics.median) - searching
+    mean = through.first(statistics.mean) - direct.first(statistics.mean) - searching
     print(
-        f"{clients:7} | {first[0]:.0f} ms, {first[1]:.0f} ms, {searching * 1000:.0f} ms, "
-        f"{first[1] - first[0] - searching * 1000:.0f} ms | {rate[0]:.0f}, {rate[1]:.0f}, "
-        f"{rate[1] / rate[0]:.0%} | {len(through)}",
+        f"{clients:7} | {direct.first(statistics.median):.0f} ms, "
+        f"{through.first(statistics.median):.0f} ms, {searching:.0f} ms, {added:.0f} ms"
+        f" (mean {mean:.0f}) | {direct.rate:.0f}, {through.rate:.0f}, "
+        f"{through.rate / direct.rate:.0%} | {len(through.timings)}",
         flush=True,
     )
 
