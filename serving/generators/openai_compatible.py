@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
 
-import httpx
+import aiohttp
 import orjson
 
 from kb import tracing
@@ -19,8 +20,15 @@ from serving.generators.server_sent_events import event_data
 from serving.generators.thinking import ThinkingSplitter
 
 _USUAL_CONTEXT: Final = 8192
-_MOST_ERROR_BYTES: Final = 1 << 16
+_MOST_BODY_BYTES: Final = 1 << 20
 _REMEMBERED_COUNTS: Final = 4096
+_COUNTED_AT_ONCE: Final = 16
+_KEEPALIVE_S: Final = 3.0
+"""Shorter than the 5 s after which uvicorn, and so vLLM, closes: it must not do so as we ask."""
+_LAST_WORD_S: Final = 0.1
+"""For the end of a stream whose last event has come: with it the connection can be used again."""
+_PASSING: Final = {429, 500, 502, 503, 504}
+"""Statuses that say nothing of what a server can do."""
 _DONE: Final = b"[DONE]"
 
 
@@ -43,26 +51,27 @@ class OpenAICompatibleGenerator:
         self._model = model
         self._names_model = not model  # The server does.
         self._context = context_tokens
+        self._asks_context = not context_tokens
         self._begins_thinking = begins_thinking
         self._tokenizer = _local_tokenizer(tokenizer) if tokenizer else None
         self._server_counts = True
+        self._counting = asyncio.Semaphore(_COUNTED_AT_ONCE)
         self._counts: OrderedDict[str, int] = OrderedDict()
-        self._client = httpx.AsyncClient(
-            base_url=self._url,
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
-            # Callers have deadlines of their own for what is said.
-            timeout=httpx.Timeout(None, connect=connect_s, pool=connect_s),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            trust_env=False,
-            event_hooks={"request": [_continue_trace]},
-        )
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._connect_s = connect_s
+        self._opened: aiohttp.ClientSession | None = None
 
     @property
     def name(self) -> str:
         return self._model or "unknown"
 
     async def ready(self) -> None:
-        await self._describe()
+        if self._names_model or self._asks_context:
+            await self._describe()
+            return
+        async with self._request("GET", "models") as response:  # Our key may not be let list them.
+            if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise refusal(response.status, await _beginning(response), Sampling())
 
     async def context_tokens(self) -> int:
         if not self._context:
@@ -80,25 +89,54 @@ class OpenAICompatibleGenerator:
         if not self._model:
             await self._describe()
         body = request_body(self._model, messages, sampling)
-        with _translated():
-            async with self._client.stream(
-                "POST", "chat/completions", content=orjson.dumps(body), headers=_JSON
-            ) as response:
-                await self._check(response, sampling)
-                async for delta in self._deltas(response, sampling):
-                    yield delta
+        async with self._request("POST", "chat/completions", body) as response:
+            await self._check(response, sampling)
+            async for delta in self._deltas(response, sampling):
+                yield delta
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._opened:
+            await self._opened.close()
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        """aiohttp's, as it closes a connection in one step: httpx leaves some open where work is cancelled."""
+        if self._opened is None:
+            self._opened = aiohttp.ClientSession(
+                headers=self._headers,
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # Callers have deadlines of their own for what is said.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
+            )
+        return self._opened
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, path: str, body: Any = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Raises ModelUnavailable where the connection fails, also later, while the answer is read."""
+        data = None if body is None else orjson.dumps(body)
+        # The server's own spans, if it has any, join the trace of the question.
+        headers = tracing.carrier()
+        if data is not None:
+            headers["Content-Type"] = "application/json"
+        url = urljoin(self._url, path)
+        with _translated():
+            async with self._session.request(
+                method, url, data=data, headers=headers, allow_redirects=False
+            ) as response:
+                yield response
 
     async def _deltas(
-        self, response: httpx.Response, sampling: Sampling
+        self, response: aiohttp.ClientResponse, sampling: Sampling
     ) -> AsyncGenerator[ModelDelta, None]:
         splitter = ThinkingSplitter(self._begins_thinking)
         finished = False
-        async for data in event_data(response.aiter_bytes()):
+        async for data in event_data(response.content.iter_any()):
             if data == _DONE:
                 finished = True
+                await _read_end(response)
                 break
             delta = delta_of(data, sampling)
             if delta is None:
@@ -112,13 +150,20 @@ class OpenAICompatibleGenerator:
         if reasoning or text:
             yield ModelDelta(text, reasoning)
 
-    async def _check(self, response: httpx.Response, sampling: Sampling) -> None:
-        if response.status_code == HTTPStatus.NOT_FOUND and self._names_model:
-            self._model = ""  # It may have another model now.
-        if response.status_code != HTTPStatus.OK:
-            raise refusal(response.status_code, await _beginning(response), sampling)
+    async def _check(self, response: aiohttp.ClientResponse, sampling: Sampling) -> None:
+        if response.status == HTTPStatus.NOT_FOUND and self._names_model:
+            self._forget()  # It may have another model now.
+        if response.status != HTTPStatus.OK:
+            raise refusal(response.status, await _beginning(response), sampling)
         if "event-stream" not in response.headers.get("content-type", ""):
             raise ModelMisbehaved("The model's server sent something else than a stream.")
+
+    def _forget(self) -> None:
+        """What the server said of its model."""
+        self._model = ""
+        self._counts.clear()
+        if self._asks_context:
+            self._context = 0
 
     async def _describe(self) -> None:
         """Asks for the model's name and context, where the settings do not say them."""
@@ -143,37 +188,29 @@ class OpenAICompatibleGenerator:
         return counted
 
     async def _counted_by_server(self, text: str) -> int:
-        """By vLLM's /tokenize, which lies beside /v1; other servers have none."""
+        """By vLLM's /tokenize, which lies beside /v1; other servers have none, or another."""
         if not self._model:
             await self._describe()
         body = {"model": self._model, "prompt": text, "add_special_tokens": False}
-        with _translated():
-            response = await self._client.post(
-                str(self._client.base_url.join("../tokenize")), json=body
-            )
-        if response.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
-            self._server_counts = False
-            return estimate(text)
-        if response.status_code != HTTPStatus.OK:
-            raise refusal(response.status_code, response.content, Sampling())
-        with _readable():
-            return int(response.json()["count"])
+        async with self._counting, self._request("POST", "../tokenize", body) as response:
+            said = await _beginning(response)
+            if response.status == HTTPStatus.OK:
+                with suppress(ValueError, LookupError, TypeError):
+                    return int(orjson.loads(said)["count"])
+        if response.status in _PASSING:
+            raise refusal(response.status, said, Sampling())
+        self._server_counts = False
+        return estimate(text)
 
     async def _get(self, path: str) -> Any:
-        with _translated():
-            response = await self._client.get(path)
-        if response.status_code != HTTPStatus.OK:
-            raise refusal(response.status_code, response.content, Sampling())
-        with _readable():
-            return response.json()
-
-
-_JSON: Final = {"Content-Type": "application/json"}
-
-
-async def _continue_trace(request: httpx.Request) -> None:
-    """The server's own spans, if it has any, join the trace of the question."""
-    request.headers.update(tracing.carrier())
+        async with self._request("GET", path) as response:
+            said = await _beginning(response)
+        if response.status != HTTPStatus.OK:
+            raise refusal(response.status, said, Sampling())
+        try:
+            return orjson.loads(said)
+        except ValueError as error:
+            raise ModelMisbehaved("The model's server answered what can't be read.") from error
 
 
 def estimate(text: str) -> int:
@@ -189,45 +226,45 @@ def _split(delta: ModelDelta, splitter: ThinkingSplitter) -> ModelDelta | None:
     return None if split == ModelDelta() else split
 
 
-async def _beginning(response: httpx.Response) -> bytes:
-    """Enough of an error's body to say what it is about."""
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """All of what is no stream: an answer, or enough of an error's body to say what it is about."""
     body = b""
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > _MOST_ERROR_BYTES:
+        if len(body) > _MOST_BODY_BYTES:
             break
     return body
+
+
+async def _read_end(response: aiohttp.ClientResponse) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORD_S):
+            await response.content.readany()
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except httpx.ConnectError as error:
-        raise ModelUnavailable("The model's server can't be reached.") from error
-    except httpx.TimeoutException as error:
+    except aiohttp.ServerTimeoutError as error:
         raise ModelUnavailable("The model's server does not take connections.") from error
-    except httpx.HTTPError as error:
+    except aiohttp.ClientConnectorError as error:
+        raise ModelUnavailable("The model's server can't be reached.") from error
+    except (aiohttp.ClientError, ConnectionError) as error:
         raise ModelUnavailable(
             f"The connection to the model's server broke ({type(error).__name__})."
         ) from error
 
 
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, LookupError, TypeError) as error:
-        raise ModelMisbehaved("The model's server answered what can't be read.") from error
-
-
 def _checked(url: str) -> str:
+    wanted = "generation.url is no address, such as http://host:8001/v1."
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise ConfigError("generation.url is no address, such as http://host:8001/v1.") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigError("generation.url is no address, such as http://host:8001/v1.")
+        parsed = urlsplit(url)
+        is_address = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0
+    except ValueError as error:  # Of a port that is no number.
+        raise ConfigError(wanted) from error
+    if not is_address:
+        raise ConfigError(wanted)
     return url.rstrip("/") + "/"
 
 

@@ -1,5 +1,6 @@
 """OpenAI's chat completions on the wire: our values to a request's body, an event to our values. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
@@ -17,6 +18,8 @@ from kb.errors import (
 from kb.generation import Message, ModelDelta, Sampling, Usage
 
 _MESSAGE_SHOWN = 300
+_TOO_LONG = re.compile("context (?:length|size|window)", re.IGNORECASE)
+"""In what servers say of a prompt that does not fit: which is our doing."""
 
 
 def request_body(model: str, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
@@ -49,15 +52,14 @@ def delta_of(data: bytes, sampling: Sampling) -> ModelDelta | None:
         event = orjson.loads(data)
         if error := event.get("error"):
             raise _error_in_stream(error, data, sampling)
-        usage = event.get("usage")
         choice = (event.get("choices") or [{}])[0]
         said = choice.get("delta") or {}
         delta = ModelDelta(
             text=said.get("content") or "",
             reasoning=said.get("reasoning_content") or said.get("reasoning") or "",
             logprobs=tuple((choice.get("logprobs") or {}).get("content") or ()),
-            finish=choice.get("finish_reason"),
-            usage=usage and Usage(usage["prompt_tokens"], usage["completion_tokens"]),
+            finish=choice.get("finish_reason") or None,
+            usage=_usage(event.get("usage")),
         )
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise ModelMisbehaved("The model's server sent an event that can't be read.") from error
@@ -66,6 +68,13 @@ def delta_of(data: bytes, sampling: Sampling) -> ModelDelta | None:
     if delta.finish in ("abort", "error"):
         raise ModelUnavailable("The model's server broke the answer off.")
     return None if delta == ModelDelta() else delta
+
+
+def _usage(told: Any) -> Usage | None:
+    """None where it is not told, or not counted."""
+    if not told or None in (told["prompt_tokens"], told["completion_tokens"]):
+        return None
+    return Usage(told["prompt_tokens"], told["completion_tokens"])
 
 
 def _error_in_stream(error: Any, data: bytes, sampling: Sampling) -> KBError:
@@ -91,7 +100,7 @@ def refusal(status: int, body: bytes, sampling: Sampling) -> KBError:
     if (
         status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
         and is_callers
-        and "context length" not in message
+        and not _TOO_LONG.search(message)
     ):
         return InvalidQueryError(f"The model's server refuses the request: {message}")
     return ModelUnavailable(f"The model's server answered {status}: {message}")

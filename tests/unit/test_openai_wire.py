@@ -74,6 +74,8 @@ TOKEN = {"token": "a", "logprob": -0.1, "bytes": [97], "top_logprobs": []}
             ModelDelta(usage=Usage(3, 2)),
         ),
         ({"choices": [], "usage": None}, None),
+        ({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": None}}, None),
+        ({"choices": [{"delta": {"content": "a"}, "finish_reason": ""}]}, ModelDelta("a")),
     ],
 )
 def test_events_are_read(event: object, delta: ModelDelta | None) -> None:
@@ -136,8 +138,15 @@ def test_a_refused_request_is_the_callers_mistake_or_the_models(
     assert type(error) is kind
 
 
-def test_a_prompt_too_long_is_ours() -> None:
-    body = b'{"message": "This model\'s maximum context length is 2048 tokens."}'
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 2048 tokens.",
+        "request (9000 tokens) exceeds the available context size (4096 tokens)",
+    ],
+)
+def test_a_prompt_too_long_is_ours(message: str) -> None:
+    body = orjson.dumps({"message": message})
 
     assert type(refusal(400, body, CHOSEN)) is ModelUnavailable
 
