@@ -54,7 +54,8 @@ class ScriptedGenerator:
                         yield ModelDelta(line)
                     case ModelDelta():
                         yield line
-            yield ModelDelta(finish="stop", usage=Usage(10, 3))
+            if not any(isinstance(line, ModelDelta) and line.finish for line in self.script):
+                yield ModelDelta(finish="stop", usage=Usage(10, 3))
         finally:
             self.ended += 1
 

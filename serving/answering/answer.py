@@ -1,6 +1,7 @@
 """From a conversation to an answer with citations, or an honest refusal. The use case behind every chat."""
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -68,8 +69,9 @@ class Answering:
 
 
 def quoting_steps() -> list[list[Guarded]]:
-    """The rungs that need no model, below those that do."""
-    return [[Guarded(rung, Breaker(1, 0.0))] for rung in (ExtractiveRung(), PassagesRung())]
+    """The rungs that need no model, below those that do. What they can't answer lies in the question."""
+    never = sys.maxsize
+    return [[Guarded(rung, Breaker(never, 0.0))] for rung in (ExtractiveRung(), PassagesRung())]
 
 
 def quoting(settings: AnswerSettings) -> Answering:

@@ -13,6 +13,7 @@ import regex
 
 from kb.errors import InvalidQueryError
 from kb.generation import Message, Role
+from retrieval.search import checked_question
 from serving.answering.question_words import content_terms
 
 # The signs of a follow-up. Each pattern is a fact about English or Chinese.
@@ -23,7 +24,7 @@ _LEAD: Final = regex.compile(
         [,，\s]*""",
     regex.VERBOSE | regex.IGNORECASE,
 )
-_ONLY_ASKS: Final = regex.compile(r"呢\s*[？?]*\s*$")
+_ONLY_ASKS: Final = regex.compile(r"呢[\s？?]{0,20}$")
 _OBJECT: Final = regex.compile(
     r"\b(?:it|they|them|him|he|she|this|these|those|that one|the (?:same|latter|former|other)(?: one)?"
     r"|which ones?|the (?:first|second|third|last) one)\b"
@@ -72,6 +73,7 @@ _FEW_TERMS: Final = 2
 _FEW_CHINESE_TERMS: Final = 3
 """A question with at most this many content terms may be about what was just talked of."""
 _FRAGMENT_TERMS: Final = 6
+_LONGEST_PLACE: Final = 100
 _REPLY_CHARACTERS: Final = 80
 _REMEMBERED_CHARACTERS: Final = 500
 """The end of a long question that is kept: models read the first 512 tokens, the last is what's asked."""
@@ -111,11 +113,11 @@ class Leaning(StrEnum):
 
 
 def last_question(messages: Sequence[Message], turns: int) -> Asked:
-    """Looks at the last `turns` questions at most. Raises InvalidQueryError when there is no question."""
+    """Looks at the last `turns` questions at most. Raises InvalidQueryError without one that can be searched."""
     history = _turns(messages)[-turns:]
     if not history:
         raise InvalidQueryError("There is no question: the messages have none from the user.")
-    text = history[-1][0]
+    text = checked_question(history[-1][0])
     topic = Topic()
     for question, reply in history[:-1]:
         if not is_small_talk(question):
@@ -221,6 +223,8 @@ def _has_noun(before: str) -> bool:
 def _substituted(topic: str, question: str) -> str:
     """ "install it on Linux?" with "and on Windows?": the new place in the old question, or ""."""
     fragment = _fragment(question)
+    if len(fragment) > _LONGEST_PLACE or len(topic) > _REMEMBERED_CHARACTERS:
+        return ""  # Also because the time the patterns take grows with the square.
     english = _PREPOSITION.fullmatch(fragment)
     if english:
         old = regex.compile(rf"\b{english[1]} (?:the )?[\w.+#-]+(?= *[?？.]*$)", regex.IGNORECASE)

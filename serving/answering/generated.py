@@ -81,6 +81,7 @@ class _Speech:
 
     def __init__(self, prompt: Prompt, task: Task) -> None:
         self._filter = None if task.sampling.is_structured else CitationFilter(len(prompt.passages))
+        self._asked = task.sampling
         self._room = _LONGEST_TOKEN * (prompt.sampling.max_tokens or 0)
         self._text: list[str] = []
         self._deltas: list[ModelDelta] = []
@@ -104,8 +105,15 @@ class _Speech:
         """What was held back. Raises ModelMisbehaved where nothing was said at all."""
         if self._filter:
             yield from self._said(self._filter.finish(), ModelDelta())
-        if not self._text:
+        if not self._text and not self._is_silence_asked:
             raise ModelMisbehaved("The model said nothing.")
+
+    @property
+    def _is_silence_asked(self) -> bool:
+        """What a caller's own limits leave empty is no failure, or callers could have a model suspended."""
+        finish = next((delta.finish for delta in reversed(self._deltas) if delta.finish), None)
+        asked = self._asked
+        return bool((finish == "length" and asked.max_tokens) or (finish == "stop" and asked.stop))
 
     def told(self, answer: Answer) -> Answer:
         """The answer with what was said."""

@@ -86,6 +86,7 @@ class PromptBuilder:
 
     async def _recent(self, turns: Sequence[Message], budget: int) -> list[Message]:
         """The last turns that fit, beginning with one of the user's."""
+        turns = turns[-max(1, budget // _TEMPLATE_TOKENS) :]  # More don't fit, whatever they say.
         counted = await self._generator.count_tokens([turn.content for turn in turns])
         start = len(turns)
         while start and (budget := budget - counted[start - 1] - _TEMPLATE_TOKENS) >= 0:

@@ -99,8 +99,8 @@ def answer_messages(
     if wishes:
         said = "\n".join(as_data(wish) for wish in wishes)
         system += "\n\n" + prompts.fill(name, "wishes", wishes=said)
-    shown = "\n\n".join(render(passage) for passage in passages)
-    user = prompts.fill(name, "user", passages=shown, question=as_data(question))
+    numbered = "\n\n".join(render(passage) for passage in passages)
+    user = prompts.fill(name, "user", passages=numbered, question=as_data(question))
     before = [Message(turn.role, as_data(turn.content)) for turn in history]
     return [Message(Role.SYSTEM, system), *before, Message(Role.USER, user)]
 
@@ -117,30 +117,35 @@ def rewrite_messages(
 
 def render(passage: Passage) -> str:
     """A passage as the model sees it."""
-    heading = " ".join(as_data(passage.heading).split()).replace('"', "'")
-    text = as_data(passage.text)
+    heading = " ".join(as_data(shown(passage.heading)).split()).replace('"', "'")
+    text = as_data(shown(passage.text))
     return f'<passage number="{passage.number}" document="{heading}">\n{text}\n</passage>'
 
 
 # --- Text as data ---------------------------------------------------------------------------------
 
-# Control, format and private characters, and selectors of glyph variants: all can carry text.
+# Control, format and private characters, selectors of glyph variants, fillers: all can carry text.
 _UNSEEN: Final = regex.compile(
-    r"[[\p{Cc}\p{Cf}\p{Co}\p{Cs}\uFE00-\uFE0F\U000E0100-\U000E01EF]--[\n\t]]", regex.V1
+    r"[[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Default_Ignorable_Code_Point}]--[\n\t]]", regex.V1
 )
-_COMMENT: Final = regex.compile(r"<!--.*?(?:-->|\Z)", regex.DOTALL)
+# What is never closed ends with its paragraph: it may as well be a sample that everybody sees. All
+# repetitions have bounds, as the time would grow with the square of a hostile text.
+_COMMENT: Final = regex.compile(
+    r"<!--(?:.{0,4000}?-->|.{0,4000}?(?=\n[ \t]{0,8}\n|\Z)|.{4000})", regex.DOTALL
+)
 _HIDDEN_ELEMENT: Final = regex.compile(
-    r"""<([a-z][\w-]*)\b[^>]*?(?:
-          \sstyle\s*=\s*["'][^"'>]*(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0|opacity\s*:\s*0(?![.\d]))[^>]*
-        | \shidden(?:\s[^>]*|=[^>]*)?
-        | \saria-hidden\s*=\s*["']?true[^>]*
-        )>.*?(?:</\1\s*>|\Z)""",
+    r"""<([a-z][\w-]{0,30})\b[^<>]{0,300}?(?:
+          \sstyle\s{0,8}=\s{0,8}["']?[^"'<>]{0,300}?(?:display\s{0,8}:\s{0,8}none
+            |visibility\s{0,8}:\s{0,8}hidden|font-size\s{0,8}:\s{0,8}0|opacity\s{0,8}:\s{0,8}0(?![.\d]))[^<>]{0,300}
+        | \shidden(?:\s[^<>]{0,300}|=[^<>]{0,300})?
+        | \saria-hidden\s{0,8}=\s{0,8}["']?true[^<>]{0,300}
+        )>(?:.{0,4000}?</\1\s{0,8}>|.{0,4000}?(?=\n[ \t]{0,8}\n|\Z)|.{4000})""",
     regex.VERBOSE | regex.DOTALL | regex.IGNORECASE,
 )
 # Our own delimiters, and the marks that chat templates of the usual models are made of.
 _STEERING: Final = regex.compile(
-    r"""<(?=\s*/?\s*(?:[|｜]|(?:passages?|wishes|conversation|think|s|bos|eos|pad|unk|system|user|assistant
-          |tool_call|tool_response|start_of_turn|end_of_turn|im_start|im_end)\b\s*[^<>]{0,80}>))
+    r"""[<＜](?=\s{0,8}/?\s{0,8}(?:[|｜]|(?:passages?|wishes|conversation|think|s|bos|eos|pad|unk|system|user|assistant
+          |tool_call|tool_response|start_of_turn|end_of_turn|im_start|im_end)\b[^<>＜＞]{0,300}[>＞]))
       | (?<=\[)(?=/?INST\]) | <(?=</?SYS>>)""",
     regex.VERBOSE | regex.IGNORECASE,
 )
@@ -148,10 +153,14 @@ _NUMBER_IN_BRACKETS: Final = regex.compile(r"[\[【](\d{1,3}(?:\s*[-–,，、]\
 
 
 def as_data(text: str) -> str:
-    """A text without what nobody sees (zero-width and control characters, HTML that isn't shown) and
-    without what could be taken for our delimiters, for a model's control marks or for a citation."""
-    text = _COMMENT.sub("", _UNSEEN.sub("", text))
-    text = _HIDDEN_ELEMENT.sub("", text)
+    """A text without what nobody sees (zero-width and control characters) and without what could be
+    taken for our delimiters, for a model's control marks or for a citation."""
+    text = _UNSEEN.sub("", text)
     text = _STEERING.sub(lambda match: match[0] + " ", text)
     text = _NUMBER_IN_BRACKETS.sub(r"(\1)", text)
     return text.strip()
+
+
+def shown(text: str) -> str:
+    """A document's text without HTML that isn't shown: only its author knows of it."""
+    return _HIDDEN_ELEMENT.sub("", _COMMENT.sub("", _UNSEEN.sub("", text)))

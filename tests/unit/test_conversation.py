@@ -152,3 +152,26 @@ def test_small_talk(text: str) -> None:
 )
 def test_questions_are_not_small_talk(text: str) -> None:
     assert not is_small_talk(text)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "last",
+    [
+        "and " + "a" * 7_000 + "/b",
+        "那么" + "在" * 7_000 + "上",
+        "呢" + " " * 7_000 + "x",
+        "呢 " * 3_500 + "x",
+    ],
+)
+def test_hostile_conversations_take_no_longer_than_others(last: str) -> None:
+    """With a square in it they keep everybody waiting: these need no model and no document."""
+    first = "how do I install it on linux? 在 Linux 上呢？"
+
+    for turns in ((first, "x", last), (last, "x", last), (last * 40, "x", "and on windows?")):
+        assert last_question(conversation(*turns), turns=6).text
+
+
+def test_a_question_that_can_not_be_searched_is_refused_before_it_is_read() -> None:
+    with pytest.raises(InvalidQueryError, match="characters"):
+        last_question(conversation("how do I install it on linux?", "x", "and " * 3_000), turns=6)

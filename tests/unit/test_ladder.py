@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 
 import pytest
 
@@ -319,3 +320,31 @@ async def test_without_parameters_the_settings_decide() -> None:
     await events(ladder([model]))
 
     assert model.asked[0][1] == Sampling(temperature=0.0, max_tokens=1024)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "finish"),
+    [(Sampling(stop=("Heron",)), "stop"), (Sampling(max_tokens=2), "length")],
+)
+async def test_silence_that_a_caller_asked_for_is_no_failure(
+    sampling: Sampling, finish: str
+) -> None:
+    """Or anybody could have the model suspended for all others."""
+    model = ScriptedGenerator(ModelDelta(reasoning="hm", finish=finish))
+    found = ladder([model], failures=2)
+
+    for _ in range(4):
+        answer = await answered(found, task(sampling))
+        assert (answer.text, answer.answered_by, answer.finish) == ("", "generator", finish)
+
+    model.script = ["Heron listens on port 5520 [1]."]
+    assert (await answered(found)).answered_by == "generator"
+
+
+async def test_what_can_not_be_quoted_of_one_question_is_quoted_of_others() -> None:
+    found = ladder()
+    assert (await answered(found, task(extract=False))).answered_by == "passages"
+
+    async with aclosing(found.stream(task())) as under_way:
+        await anext(under_way)
+        assert (await answered(found)).answered_by == "extractive"
