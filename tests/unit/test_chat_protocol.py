@@ -73,6 +73,32 @@ def test_what_asks_for_something_unknown_is_refused(
     assert [mistake["loc"] for mistake in caught.value.errors()] == [place]
 
 
+@pytest.mark.parametrize("seed", [-(2**63), 2**63 - 1])
+def test_a_seed_may_have_64_bits(seed: int) -> None:
+    assert request(seed=seed).sampling().seed == seed
+
+
+@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**63, 2**64])
+def test_a_longer_seed_is_refused(seed: int) -> None:
+    with pytest.raises(ValidationError) as caught:
+        request(seed=seed)
+
+    assert caught.value.errors()[0]["loc"] == ("seed",)
+
+
+@pytest.mark.parametrize("deep", [2**64, [[]]], ids=["long number", "deep"])
+def test_a_schema_that_cannot_be_sent_on_is_refused(deep: Any) -> None:
+    if isinstance(deep, list):
+        for _ in range(300):
+            deep = [deep]
+    schema = {"name": "made_up", "schema": {"maximum": deep}}
+
+    with pytest.raises(ValidationError) as caught:
+        request(response_format={"type": "json_schema", "json_schema": schema})
+
+    assert caught.value.errors()[0]["loc"] == ("response_format",)
+
+
 def test_a_body_that_is_no_object_is_refused() -> None:
     with pytest.raises(ValidationError):
         ChatRequest.model_validate([QUESTION])

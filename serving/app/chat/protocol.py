@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kb.errors import InvalidQueryError
@@ -11,7 +12,6 @@ from kb.types import Citation
 from serving.answering.citations import markers
 from serving.answering.events import Answer
 from serving.answering.support import Support
-
 
 _EMPTY: Final[Mapping[str, Any]] = {"tools": [], "tool_choice": "none", "logit_bias": {}}
 """Parameters unknown to us, with the value that asks for nothing."""
@@ -82,6 +82,15 @@ class ResponseFormat(BaseModel):
 
     type: Literal["text", "json_object", "json_schema"]
 
+    @model_validator(mode="after")
+    def _can_be_sent_on(self) -> "ResponseFormat":
+        """JSON that can be read can hold longer numbers, and be nested deeper, than what is written."""
+        try:
+            orjson.dumps(self.model_dump())
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"can't be sent on: {error}") from error
+        return self
+
 
 class ChatRequest(Options):
     """Unknown parameters that ask for something are refused. All others go to the generator; those of
@@ -98,7 +107,7 @@ class ChatRequest(Options):
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
-    seed: int | None = None
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
