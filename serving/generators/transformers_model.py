@@ -4,10 +4,11 @@ import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
 from kb.errors import ModelMisbehaved, ModelUnavailable
-from kb.generation import Message, ModelDelta, Sampling, Usage
+from kb.generation import Message, ModelDelta, Role, Sampling, Usage
 
 _USUAL_CONTEXT = 2048
 
@@ -59,12 +60,7 @@ class LoadedModel:
                     say(ModelDelta(text))
 
         with _translated("The model in this process failed"), torch.inference_mode():
-            prompt = self._tokenizer.apply_chat_template(
-                [{"role": turn.role, "content": turn.content} for turn in messages],
-                add_generation_prompt=True,
-                return_tensors="pt",
-                return_dict=True,
-            ).to(self.device)
+            prompt = self._prompt(messages).to(self.device)
             asked = prompt["input_ids"].shape[1]
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
@@ -82,6 +78,23 @@ class LoadedModel:
         finish = "length" if said >= (sampling.max_tokens or said + 1) else "stop"
         say(ModelDelta(finish=finish, usage=Usage(asked, said)))
 
+    def _prompt(self, messages: Sequence[Message]) -> Any:
+        """As the model's template writes it; one that refuses the turns is given them `alternating`."""
+        from jinja2 import TemplateError
+
+        try:
+            return self._templated(messages)
+        except TemplateError:
+            return self._templated(alternating(messages))
+
+    def _templated(self, messages: Sequence[Message]) -> Any:
+        return self._tokenizer.apply_chat_template(
+            [{"role": turn.role, "content": turn.content} for turn in messages],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
+        )
+
     def release(self) -> None:
         """Gives the memory back, to the system as well."""
         import torch
@@ -90,6 +103,17 @@ class LoadedModel:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def alternating(messages: Sequence[Message]) -> list[Message]:
+    """The same said by user and assistant in turn: the templates of Gemma and of Mistral's first models
+    refuse a system role and neighbours of one role. System texts come first, as the user's."""
+    system = [Message(Role.USER, turn.content) for turn in messages if turn.role == Role.SYSTEM]
+    others = [turn for turn in messages if turn.role != Role.SYSTEM]
+    return [
+        Message(role, "\n\n".join(turn.content for turn in turns))
+        for role, turns in groupby([*system, *others], key=lambda turn: turn.role)
+    ]
 
 
 def _options(sampling: Sampling) -> dict[str, Any]:
@@ -119,9 +143,13 @@ def _penalties(sampling: Sampling, asked: int) -> Any:
 
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
-    """torch and transformers raise these for a missing file, a wrong one, and too little memory."""
+    """torch and transformers raise these for a missing file, a wrong one, and too little memory, and
+    a chat template for roles it does not know."""
+    from jinja2 import TemplateError  # Comes with torch.
+
+    foreseen = (OSError, ValueError, RuntimeError, MemoryError, KeyError, TypeError, TemplateError)
     try:
         yield
-    except (OSError, ValueError, RuntimeError, MemoryError, KeyError, TypeError) as error:
+    except foreseen as error:
         reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
         raise ModelUnavailable(f"{what}: {reason}") from error

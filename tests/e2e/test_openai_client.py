@@ -136,7 +136,7 @@ def test_embeddings(client: OpenAI) -> None:
         ({"messages": [{"role": "user", "content": " "}]}, None),
         ({"messages": [{"role": "user", "content": "x"}], "n": 2}, "n"),
         ({"messages": [{"role": "user", "content": "x"}], "temperature": 9}, "temperature"),
-        ({"messages": [{"role": "user", "content": "x"}], "tools": []}, "tools"),
+        ({"messages": [{"role": "user", "content": "x"}], "tools": [{}]}, "tools"),
         # Without a generator nobody can do these.
         ({"messages": [{"role": "user", "content": "x"}], "stop": ["."]}, None),
         ({"messages": [{"role": "user", "content": "x"}], "logprobs": True}, None),

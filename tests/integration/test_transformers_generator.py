@@ -19,6 +19,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch]
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the port of Heron?")]
 SHORT = Sampling(temperature=0.0, max_tokens=8)
 LONG = Sampling(temperature=0.0, max_tokens=400)
+STRICT = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant') }}{% endif %}"
+    "{{ m['content'] }}<|end|>{% endfor %}"
+)
+"""As those of Gemma and of Mistral's first models."""
 
 
 @pytest.fixture(scope="module")
@@ -159,4 +165,36 @@ async def test_too_little_memory_is_an_error_of_the_model(model: Path, tmp_path:
 
     with pytest.raises(ModelUnavailable, match="can't be loaded"):
         await generator.ready()
+    await generator.close()
+
+
+def with_template(model: Path, folder: Path, template: str) -> TransformersGenerator:
+    shutil.copytree(model, folder)
+    (folder / "chat_template.jinja").write_text(template)
+    return TransformersGenerator(str(folder), device="cpu")
+
+
+async def test_a_template_without_system_role_is_given_its_text(
+    model: Path, tmp_path: Path
+) -> None:
+    generator = with_template(model, tmp_path / "strict", STRICT)
+    with_system = await said(generator)
+    without = [delta async for delta in generator.stream(QUESTION[1:], SHORT)]
+    await generator.close()
+
+    assert with_system[-1].usage
+    assert without[-1].usage
+    assert with_system[-1].usage.prompt_tokens > without[-1].usage.prompt_tokens
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ raise_exception('No chats.') }}", "{% for %}"], ids=["refuses", "broken"]
+)
+async def test_a_template_that_fails_is_an_error_of_the_model(
+    model: Path, tmp_path: Path, template: str
+) -> None:
+    generator = with_template(model, tmp_path / "failing", template)
+
+    with pytest.raises(ModelUnavailable, match="failed"):
+        await said(generator)
     await generator.close()

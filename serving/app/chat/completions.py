@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -17,6 +17,8 @@ from kb.ports import Embedder
 from serving.answering.events import Answer, Event, Finished, ReasoningDelta, TextDelta
 from serving.app.chat.protocol import annotations, evidence
 from serving.app.errors import error_body, status_of
+
+_BUG: Final = "Something went wrong on our side; the log says what."
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +63,8 @@ class Completion:
         self, first: Event, rest: AsyncGenerator[Event, None], with_usage: bool
     ) -> AsyncGenerator[bytes, None]:
         """Server-sent events: role, text as it comes, then annotations and citations; usage where
-        asked for. A failure is one event with an error, and the last."""
+        asked for. A failure is one event with an error, and the last: the status has been sent, so
+        that the application's handlers come too late, also for what nobody foresaw."""
         try:
             async with aclosing(rest):
                 yield _sent(self._chunk({"role": "assistant", "content": ""}))
@@ -70,10 +73,8 @@ class Completion:
                 async for event in rest:
                     for body in self._chunks(event, with_usage):
                         yield _sent(body)
-        except KBError as error:
-            ERRORS.labels(error.code).inc()
-            log.error("answer_failed", code=error.code, reason=error.message)
-            yield _sent(error_body(error.message, status_of(error), error.code))
+        except Exception as error:  # noqa: BLE001 - told and logged, whatever it is
+            yield _sent(_failure(error))
             return
         yield b"data: [DONE]\n\n"
 
@@ -127,6 +128,17 @@ class Completion:
             asked = sum(self.embedder.count_tokens([m.content for m in self.messages]))
             said = sum(self.embedder.count_tokens([answer.text]))
         return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """Counted and logged; a bug of ours is logged whole, and told without details."""
+    if isinstance(error, KBError):
+        log.error("answer_failed", code=error.code, reason=error.message)
+    else:
+        log.exception("unexpected_error", exc_info=error)
+        error = KBError(_BUG)
+    ERRORS.labels(error.code).inc()
+    return error_body(error.message, status_of(error), error.code)
 
 
 def _logprobs(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -1,8 +1,10 @@
 """Bodies of /v1/chat/completions, in the shapes of OpenAI's API reference."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kb.errors import InvalidQueryError
 from kb.generation import Message, Sampling
@@ -11,12 +13,39 @@ from serving.answering.citations import markers
 from serving.answering.events import Answer
 from serving.answering.support import Support
 
+_EMPTY: Final[Mapping[str, Any]] = {"tools": [], "tool_choice": "none", "logit_bias": {}}
+"""Parameters unknown to us, with the value that asks for nothing."""
+
+
+class Options(BaseModel):
+    """Null is an option left unset, as clients send it that write out all they know of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {name: value for name, value in given.items() if value is not None}
+
 
 class TextPart(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """What clients say of a text beside it (`cache_control`) is let pass."""
+
+    model_config = ConfigDict(extra="ignore")
 
     type: Literal["text"]
     text: str
+
+
+class RefusalPart(BaseModel):
+    """An assistant's refusal, echoed in OpenAI's own shape."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["refusal"]
+    refusal: str
 
 
 class ChatMessage(BaseModel):
@@ -25,19 +54,25 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
+    content: str | list[TextPart | RefusalPart] | None = None
     name: str | None = None
 
     def flattened(self) -> Message:
+        """Raises InvalidQueryError for a refusal of another than the assistant."""
         content = self.content or ""
         if not isinstance(content, str):
-            content = "\n".join(part.text for part in content)
+            content = "\n".join(self._text(part) for part in content)
         return Message("system" if self.role == "developer" else self.role, content)
 
+    def _text(self, part: TextPart | RefusalPart) -> str:
+        if isinstance(part, TextPart):
+            return part.text
+        if self.role != "assistant":
+            raise InvalidQueryError("messages: only an assistant's message can have a refusal.")
+        return part.refusal
 
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
+class StreamOptions(Options):
     include_usage: bool = False
     include_obfuscation: bool = False
 
@@ -47,12 +82,19 @@ class ResponseFormat(BaseModel):
 
     type: Literal["text", "json_object", "json_schema"]
 
+    @model_validator(mode="after")
+    def _can_be_sent_on(self) -> "ResponseFormat":
+        """JSON that can be read can hold longer numbers, and be nested deeper, than what is written."""
+        try:
+            orjson.dumps(self.model_dump())
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"can't be sent on: {error}") from error
+        return self
 
-class ChatRequest(BaseModel):
-    """Unknown parameters are refused. All go to the generator; those of sampling (temperature to seed)
-    have nothing to act on where the answer is quoted."""
 
-    model_config = ConfigDict(extra="forbid")
+class ChatRequest(Options):
+    """Unknown parameters that ask for something are refused. All others go to the generator; those of
+    sampling (temperature to seed) have nothing to act on where the answer is quoted."""
 
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
@@ -65,7 +107,7 @@ class ChatRequest(BaseModel):
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
-    seed: int | None = None
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
@@ -74,8 +116,19 @@ class ChatRequest(BaseModel):
     store: bool | None = None
     metadata: dict[str, str] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {
+            name: value
+            for name, value in given.items()
+            if name not in _EMPTY or value != _EMPTY[name]
+        }
+
     def conversation(self) -> list[Message]:
-        """Raises InvalidQueryError where there is no question at the end."""
+        """Raises InvalidQueryError where there is no question at the end, and as `flattened` does."""
         messages = [message.flattened() for message in self.messages]
         if messages[-1].role != "user" or not messages[-1].content.strip():
             raise InvalidQueryError("messages: the last message must be a user's question.")
