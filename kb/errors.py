@@ -4,9 +4,12 @@ They pickle with all their attributes, because parsing and Spark run in other pr
 Only entry points log them; HTTP statuses live in one place, `serving/app/errors.py`.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from kb.types import FailureCategory
+
+UNFORESEEN: Final = "Something went wrong on our side; the log says what."
+"""What is said of a bug of ours, to anybody."""
 
 
 class KBError(Exception):

@@ -24,7 +24,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from filelock import FileLock
 
 from kb import tracing
-from kb.errors import CatalogUnavailable, KBError
+from kb.errors import UNFORESEEN, CatalogUnavailable, KBError
 from kb.ports import Catalog
 from serving.patience import retrying
 
@@ -234,7 +234,7 @@ def _failure(work: asyncio.Future[None], job: str, slot: str) -> str | None:
         return error.message
     except Exception:
         log.exception("job_failed", job=job, slot=slot)
-        return "Something went wrong on our side; the log says what."
+        return UNFORESEEN
     return None
 
 

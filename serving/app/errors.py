@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from kb.disk import REMEDY, is_full
 from kb.errors import (
+    UNFORESEEN,
     AccessDenied,
     BackendError,
     ConfigError,
@@ -143,8 +144,9 @@ async def _client_gone(_: Request, __: Exception) -> Response:
 async def _unexpected(_: Request, error: Exception) -> JSONResponse:
     """A bug of ours: logged whole, and said without details."""
     log.exception("unexpected_error", exc_info=error)
+    ERRORS.labels(KBError.code).inc()
     return JSONResponse(
-        error_body("Something went wrong on our side; the log says what.", 500, "internal_error"),
+        error_body(UNFORESEEN, 500, KBError.code),
         500,
         # Their middleware has been left already.
         SAFE_HEADERS | {REQUEST_ID: correlation_id.get() or ""},

@@ -5,20 +5,18 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import orjson
 import structlog
 
-from kb.errors import KBError
+from kb.errors import UNFORESEEN, KBError
 from kb.generation import Message
 from kb.metrics import ERRORS
 from kb.ports import Embedder
 from serving.answering.events import Answer, Event, Finished, ReasoningDelta, TextDelta
 from serving.app.chat.protocol import annotations, evidence
 from serving.app.errors import error_body, status_of
-
-_BUG: Final = "Something went wrong on our side; the log says what."
 
 log = structlog.get_logger(__name__)
 
@@ -136,7 +134,7 @@ def _failure(error: Exception) -> dict[str, Any]:
         log.error("answer_failed", code=error.code, reason=error.message)
     else:
         log.exception("unexpected_error", exc_info=error)
-        error = KBError(_BUG)
+        error = KBError(UNFORESEEN)
     ERRORS.labels(error.code).inc()
     return error_body(error.message, status_of(error), error.code)
 
