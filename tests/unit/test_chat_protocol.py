@@ -26,7 +26,7 @@ def conversation(*messages: dict[str, Any]) -> list[Message]:
         *(
             {name: None}
             for name in [
-                *ChatRequest.model_fields.keys() - {"model", "messages"},
+                *sorted(ChatRequest.model_fields.keys() - {"model", "messages"}),
                 "tools",
                 "tool_choice",
                 "logit_bias",
