@@ -44,6 +44,7 @@ class CitationFilter:
         self._passages = passages
         self._waiting = ""
         self._ahead = 0  # Characters of it that were shown: they stay the same whatever follows.
+        self._searched = 0  # Characters of it without what closes the code it may start with.
         self._line = ""  # The line given back so far, without those.
         self._fence = ""  # The fence of the code we are in.
         self.cited: list[int] = []
@@ -62,7 +63,7 @@ class CitationFilter:
 
     def _shown(self, final: bool) -> str:
         settled = "".join(self._settled(final))
-        bracket = _BRACKET.search(self._waiting)
+        bracket = _BRACKET.search(self._waiting, max(0, self._ahead - len(settled)))
         certain = self._waiting[: bracket.start() if bracket else None].rstrip(_SPACES)
         shown = (settled + certain)[self._ahead :]
         self._ahead = len(certain)
@@ -73,6 +74,7 @@ class CitationFilter:
         position = 0
         while step := self._next(position, final):
             shown, position = step
+            self._searched = 0
             self._line = (self._line + shown).rpartition("\n")[2]
             yield shown
         self._waiting = self._waiting[position:]
@@ -121,8 +123,9 @@ class CitationFilter:
                 return text[run.start() : end + 1], min(end + 1, len(text))
         if ticks[0] == "~":
             return ticks, run.end()
-        closed = citations.end_of_inline(ticks, text, run.end(), end)
+        closed = citations.end_of_inline(ticks, text, max(run.end(), self._searched), end)
         if not is_whole and closed in (0, len(text)):
+            self._searched = len(text.rstrip("`")) - run.start()
             return None
         return text[run.start() : closed or run.end()], closed or run.end()
 
