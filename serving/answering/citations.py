@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import regex
@@ -9,11 +10,15 @@ import regex
 from kb.types import Citation, Hit
 from serving.answering.sentences import Span
 
-_FENCED: Final = regex.compile(r"^(`{3,}).*?^\1\s*?$", regex.MULTILINE | regex.DOTALL)
-_INLINE_CODE: Final = regex.compile(r"(?<!`)(`{1,2})(?!`)[^`\n]+\1(?!`)")
 _BRACKETED_NUMBER: Final = regex.compile(r"(?<!\\)\[(\d{1,3})\]")
 
 _SPACED_MARKER: Final = regex.compile(r"[ \t]*(?<!\\)\[\d{1,3}\]")
+
+BEFORE_FENCE: Final = regex.compile(r"[\s>]*+(?:(?:[-*+]|\d{1,9}[.)])\s[\s>]*+)?")
+"""What may stand on a line before a fence: spaces, quotation marks, the start of a list item."""
+_FENCE_START: Final = regex.compile(rf"{BEFORE_FENCE.pattern}(`{{3,}}(?=[^`]*$)|~{{3,}})")
+_FENCE_END: Final = regex.compile(r"[\s>]*+(`{3,}|~{3,})\s*")
+_TICKS: Final = regex.compile(r"`+")
 
 
 def cite(number: int, hit: Hit, span: Span) -> Citation:
@@ -47,8 +52,15 @@ def marker(number: int) -> str:
 
 
 def escape_markers(text: str) -> str:
-    """Quoted text whose own "[12]" can't be taken for a marker: Markdown shows it unchanged."""
-    return _BRACKETED_NUMBER.sub(r"\\[\1\\]", text)
+    """Quoted text whose own "[12]" can't be taken for a marker: Markdown shows it unchanged.
+
+    What follows it is not code: a fence left open is closed, and one at its end has its line alone.
+    """
+    escaped = _BRACKETED_NUMBER.sub(r"\\[\1\\]", text)
+    *_, (last, fence) = _fences(escaped)
+    if not fence:
+        return escaped
+    return f"{escaped}\n" if closes_fence(last, fence) else f"{escaped}\n{fence}\n"
 
 
 def without_markers(text: str) -> str:
@@ -76,7 +88,59 @@ def markers(text: str, citations: Sequence[Citation]) -> list[Marker]:
 
 
 def _outside_code(text: str) -> Iterator[regex.Match[str]]:
-    code = [match.span() for kind in (_FENCED, _INLINE_CODE) for match in kind.finditer(text)]
-    for match in _BRACKETED_NUMBER.finditer(text):
-        if not any(start <= match.start() < end for start, end in code):
-            yield match
+    position = 0
+    for start, end in chain(_code(text), [(len(text), len(text))]):
+        yield from _BRACKETED_NUMBER.finditer(text, position, start)
+        position = end
+
+
+# --- What code is, for markers() and for the filter that writes them ------------------------------
+
+
+def _code(text: str) -> Iterator[Span]:
+    """Fenced lines, to the text's end where the fence stays open, and code within a line."""
+    position = 0
+    for line, fence in _fences(text):
+        for start, end in [(0, len(line))] if fence else _inline(line):
+            yield position + start, position + end
+        position += len(line) + 1
+
+
+def _fences(text: str) -> Iterator[tuple[str, str]]:
+    """The lines, each with the fence that makes it code, or nothing. Fences themselves are code."""
+    fence = ""
+    for line in text.split("\n"):
+        is_open = bool(fence)
+        fence = fence or opened_fence(line)
+        yield line, fence
+        if is_open and closes_fence(line, fence):
+            fence = ""
+
+
+def opened_fence(line: str) -> str:
+    """The fence that starts code at this line; "" where none does."""
+    match = _FENCE_START.match(line)
+    return match[1] if match else ""
+
+
+def closes_fence(line: str, fence: str) -> bool:
+    match = _FENCE_END.fullmatch(line)
+    return match is not None and match[1].startswith(fence)
+
+
+def _inline(line: str) -> Iterator[Span]:
+    position = 0
+    while ticks := _TICKS.search(line, position):
+        end = end_of_inline(ticks[0], line, ticks.end(), len(line))
+        if end:
+            yield ticks.start(), end
+        position = end or ticks.end()
+
+
+def end_of_inline(ticks: str, text: str, start: int, end: int) -> int:
+    """Where code within a line ends that `ticks` opened before `start`; 0 where nothing closes it.
+
+    The first run of as many ticks does. Those never closed all differ, so there are few of them.
+    """
+    runs = _TICKS.finditer(text, start, end)
+    return next((run.end() for run in runs if run[0] == ticks), 0)

@@ -45,3 +45,35 @@ def test_numbers_in_quoted_text_and_code_are_no_markers() -> None:
     text = f"{escape_markers('see [1]')}\n\n```\nx = [1]\n```\n\n[1]"
 
     assert [m.start for m in markers(text, citations)] == [len(text) - 3]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1. Set:\n\n   ```sh\n   ${a[1]}\n   ```\n",
+        "- ```sh\n  ${a[1]}\n  ```",
+        "> ~~~\n> a[1]\n> ~~~",
+        "Cut off:\n```python\nprint(sys.argv[1])",
+        "A `` lone run, `a[1]` and ```b[1] ```.",
+    ],
+)
+def test_code_of_every_kind_has_no_markers(text: str) -> None:
+    assert not markers(text, [cite(1, hit(), (0, 33))])
+
+
+def test_a_backtick_that_nothing_closes_on_its_line_is_no_code() -> None:
+    text = "Press the ` key [1].\nThen ` again."
+
+    assert len(markers(text, [cite(1, hit(), (0, 33))])) == 1
+
+
+@pytest.mark.parametrize(
+    "quoted", ["```\nx = a[1]\n```", "Cut off:\n~~~ sh\na[1]", "  ````\n```\na[1]", "[1]", ""]
+)
+def test_code_in_quoted_text_ends_before_its_marker(quoted: str) -> None:
+    text = f"{escape_markers(quoted)} [1]\n\nMore [1]"
+
+    assert [m.start for m in markers(text, [cite(1, hit(), (0, 33))])] == [
+        text.index(" [1]\n\nMore") + 1,
+        len(text) - 3,
+    ]

@@ -1,5 +1,7 @@
 """When the evidence is too weak to answer, and what is said then."""
 
+import time
+
 import pytest
 
 from serving.answering.extractive import Evidence
@@ -10,6 +12,7 @@ from serving.answering.refusal import (
     RefusalReason,
     reason_to_refuse,
     refuse,
+    says_no_answer,
     scores,
 )
 
@@ -52,3 +55,49 @@ def test_a_refusal_is_in_the_questions_language_and_shows_its_scores() -> None:
         "coverage": 0.25,
         "strength": 0.3234,
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Not known here.",
+        "Unfortunately, the provided documents do not mention the old version.",
+        "There is no information about ports in the passages provided.",
+        "I'm sorry, but I could not find the port of Heron in the documents.",
+        "文档中没有提及旧版本的端口。",
+        "The documents do not mention the old version, so I cannot answer this question.",
+        "抱歉，根据提供的资料没有相关信息。",
+        "文档中没有提及旧版本，因此无法回答这个问题。",
+        "很抱歉，上述文档里未提到默认端口！",
+    ],
+)
+def test_a_text_that_only_says_there_is_no_answer(text: str) -> None:
+    assert says_no_answer(text, "Not known here.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "文档中没有提及旧版本，默认端口是 9180。",
+        "文档中没有提及旧版本,默认端口是 9180。",
+        "文档中没有提及旧版本；默认端口是 9180。",
+        "文档中没有提及旧版本;默认端口是 9180。",
+        "文档中没有提及旧版本。默认端口是 9180。",
+        "The documents do not mention the old version, the default port is 9180.",
+        "The documents do not mention the old version; the default port is 9180.",
+        "There is no information about 2.0, but 9180 is the port in the documents.",
+        "I can't find the old version; 9180 is the port in the documents.",
+    ],
+)
+def test_a_text_that_goes_on_to_answer(text: str) -> None:
+    assert not says_no_answer(text, "Not known here.")
+
+
+@pytest.mark.parametrize("unit", ["no answer ", " in the documents", "文档中没有相关", "a", " "])
+def test_a_long_text_takes_no_time(unit: str) -> None:
+    started = time.perf_counter()
+
+    for start in ("", "I cannot find ", "No answer "):
+        assert not says_no_answer((start + unit * 20_000)[:20_000] + ";", "Not known here.")
+
+    assert time.perf_counter() - started < 2
