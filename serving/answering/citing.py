@@ -13,7 +13,7 @@ _MOST_PASSAGES: Final = 50
 _NAMED: Final = r"(?:(?:passages?|sources?|段落|来源)[^\S\n]?)?"
 # [1], 【1】, ［1］, [1, 2], [1-3], [passage 1, passage 2], [^1], 【1†source】. None has a line's end or
 # a backtick in it, so that lines and code are the same with the mark and with what takes its place.
-_MARK: Final = regex.compile(
+MARK: Final = regex.compile(
     rf"""[\[【［][^\S\n]?\^?{_NAMED}
          (?P<numbers>\d{{1,3}}(?:[^\S\n]?[-–~,，、;；][^\S\n]?{_NAMED}\d{{1,3}}){{0,{_MOST_NUMBERS}}})
          (?:†[^\[\]【】［］`\n]{{0,40}})?[^\S\n]?[\]】］]""",
@@ -133,7 +133,7 @@ class CitationFilter:
         """At `start`, after spaces from `position` on."""
         text = self._waiting
         is_escaped = start == position and self._line.endswith("\\")
-        match = None if is_escaped else _MARK.match(text, start, partial=not final)
+        match = None if is_escaped else MARK.match(text, start, partial=not final)
         if match is None:
             return text[position : start + 1], start + 1
         if match.partial:

@@ -36,7 +36,7 @@ _POSSESSIVE: Final = regex.compile(
     r"\b(?:its|their|his|her)\b|[它他她]们?的|(?<![尤极与])其(?![他它余中实次])",
     regex.IGNORECASE,
 )
-_AT_THE_END: Final = regex.compile(r"\b(?:that|there|one|so|her)\s*[?.!]*\s*$", regex.IGNORECASE)
+_AT_THE_END: Final = regex.compile(r"\b(?:that|there|one|so|her)[\s?.!]{0,20}$", regex.IGNORECASE)
 _THAT: Final = regex.compile(r"\bthat\b", regex.IGNORECASE)
 _ASKS: Final = regex.compile(
     r"\b(?:what|which|who|whom|whose|when|where|why|how|is|are|was|were|do|does|did|can|could|will|would|should)\b"

@@ -4,7 +4,7 @@ Text of documents, of users and of the program that asks is data here: it is str
 seen, and of the marks that delimit it or that models are steered with.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +15,7 @@ import regex
 
 from kb.errors import ConfigError
 from kb.generation import Message, Role
+from serving.answering.citing import MARK
 from serving.answering.passages import Passage
 
 SHIPPED: Final = Path(__file__).with_name("prompts")
@@ -101,7 +102,7 @@ def answer_messages(
         system += "\n\n" + prompts.fill(name, "wishes", wishes=said)
     numbered = "\n\n".join(render(passage) for passage in passages)
     user = prompts.fill(name, "user", passages=numbered, question=as_data(question))
-    before = [Message(turn.role, as_data(turn.content)) for turn in history]
+    before = [Message(turn.role, _said(turn)) for turn in history]
     return [Message(Role.SYSTEM, system), *before, Message(Role.USER, user)]
 
 
@@ -110,9 +111,14 @@ def rewrite_messages(
 ) -> list[Message]:
     """Asks for the last question in words that need no conversation."""
     name = f"rewrite.{language}"
-    conversation = "\n".join(f"{turn.role}: {as_data(turn.content)}" for turn in history)
+    conversation = "\n".join(f"{turn.role}: {_said(turn)}" for turn in history)
     user = prompts.fill(name, "user", conversation=conversation, question=as_data(question))
     return [Message(Role.SYSTEM, prompts.fill(name, "system")), Message(Role.USER, user)]
+
+
+def _said(turn: Message) -> str:
+    """What an assistant said may have been quoted of a document."""
+    return as_data(shown(turn.content) if turn.role == Role.ASSISTANT else turn.content)
 
 
 def render(passage: Passage) -> str:
@@ -128,20 +134,18 @@ def render(passage: Passage) -> str:
 _UNSEEN: Final = regex.compile(
     r"[[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Default_Ignorable_Code_Point}]--[\n\t]]", regex.V1
 )
-# What is never closed ends with its paragraph: it may as well be a sample that everybody sees. All
-# repetitions have bounds, as the time would grow with the square of a hostile text.
+# What is never closed ends with its paragraph: it may as well be a sample that everybody sees.
 _COMMENT: Final = regex.compile(
     r"<!--(?:.{0,4000}?-->|.{0,4000}?(?=\n[ \t]{0,8}\n|\Z)|.{4000})", regex.DOTALL
 )
-_HIDDEN_ELEMENT: Final = regex.compile(
-    r"""<([a-z][\w-]{0,30})\b[^<>]{0,300}?(?:
-          \sstyle\s{0,8}=\s{0,8}["']?[^"'<>]{0,300}?(?:display\s{0,8}:\s{0,8}none
-            |visibility\s{0,8}:\s{0,8}hidden|font-size\s{0,8}:\s{0,8}0|opacity\s{0,8}:\s{0,8}0(?![.\d]))[^<>]{0,300}
-        | \shidden(?:\s[^<>]{0,300}|=[^<>]{0,300})?
-        | \saria-hidden\s{0,8}=\s{0,8}["']?true[^<>]{0,300}
-        )>(?:.{0,4000}?</\1\s{0,8}>|.{0,4000}?(?=\n[ \t]{0,8}\n|\Z)|.{4000})""",
-    regex.VERBOSE | regex.DOTALL | regex.IGNORECASE,
+_TAG: Final = regex.compile(r"<([a-z][\w-]{0,30})(?=[\s/>])([^>]{0,2000}+)>", regex.IGNORECASE)
+_HIDES: Final = regex.compile(
+    r"""\sstyle\s{0,8}=[^>]*?(?:display\s{0,8}:\s{0,8}none|visibility\s{0,8}:\s{0,8}hidden
+          |font-size\s{0,8}:\s{0,8}0|opacity\s{0,8}:\s{0,8}0(?![.\d]))
+      | \shidden(?=[\s=/]|$) | \saria-hidden\s{0,8}=\s{0,8}["']?true""",
+    regex.VERBOSE | regex.IGNORECASE,
 )
+_PARAGRAPH_END: Final = regex.compile(r"\n[ \t]{0,8}\n|\Z")
 # Our own delimiters, and the marks that chat templates of the usual models are made of.
 _STEERING: Final = regex.compile(
     r"""[<＜](?=\s{0,8}/?\s{0,8}(?:[|｜]|(?:passages?|wishes|conversation|think|s|bos|eos|pad|unk|system|user|assistant
@@ -157,10 +161,33 @@ def as_data(text: str) -> str:
     taken for our delimiters, for a model's control marks or for a citation."""
     text = _UNSEEN.sub("", text)
     text = _STEERING.sub(lambda match: match[0] + " ", text)
+    text = MARK.sub(lambda mark: f"({mark[0][1:-1]})", text)
     text = _NUMBER_IN_BRACKETS.sub(r"(\1)", text)
     return text.strip()
 
 
 def shown(text: str) -> str:
     """A document's text without HTML that isn't shown: only its author knows of it."""
-    return _HIDDEN_ELEMENT.sub("", _COMMENT.sub("", _UNSEEN.sub("", text)))
+    return "".join(_shown_parts(_COMMENT.sub("", _UNSEEN.sub("", text))))
+
+
+def _shown_parts(text: str) -> Iterator[str]:
+    """Step by step: one pattern of it all takes time with the square of a hostile text."""
+    position = 0
+    unclosed: set[str] = set()  # Of these names no end is left.
+    for tag in _TAG.finditer(text):
+        name = tag[1].lower()
+        if tag.start() < position or not _HIDES.search(tag[2]):
+            continue
+        yield text[position : tag.start()]
+        end = None
+        if name not in unclosed:
+            closing = rf"</{regex.escape(name)}\s{{0,8}}>"
+            end = regex.search(closing, text, regex.IGNORECASE, pos=tag.end())
+        if end is None:
+            unclosed.add(name)
+            end = _PARAGRAPH_END.search(text, tag.end())
+            position = end.start() if end else len(text)
+        else:
+            position = end.end()
+    yield text[position:]

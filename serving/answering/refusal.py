@@ -100,10 +100,15 @@ def scores(evidence: Evidence) -> dict[str, float]:
     }
 
 
-# A clause only: what follows a comma may be the answer. Atomic, so that a long text takes no time.
-_CLAUSE: Final = r"[^.,;]*+"
-_CHINESE_CLAUSE: Final = r"[^。，,；;]*+"
-_IN_THE_PASSAGES: Final = rf"(?>[^.,;]*?\ in\ the\ (?:documents?|passages?|context)){_CLAUSE}"
+# What follows a comma may be the answer: it has a number, or says what something is. Atomic, so that a
+# long text takes no time.
+_CLAUSE: Final = (
+    r"[^.,;]*+(?:[,;](?![^.]*\b(?:is|are|was|were|has|have|but|listens?|uses?)\b)[^.\d]*+)?"
+)
+_CHINESE_CLAUSE: Final = (
+    r"[^。，,；;]*+(?:[，,；;](?![^。]*(?:是(?!否)|为|默认|但|使用))[^。\d]*+)?"
+)
+_IN_THE_PASSAGES: Final = rf"(?>[^.;\d]*?\ in\ the\ (?:documents?|passages?|context)){_CLAUSE}"
 _SAYS_NO_ANSWER: Final = regex.compile(
     rf"""(?:i['’]?m\ sorry|sorry|unfortunately|抱歉|很抱歉|对不起)?[,，。.!！\s]*(?:but\s|但)?(?:
         (?:the\ (?:provided\ |given\ )?(?:documents?|passages?|context|texts?|sources?)\ (?:provided\ |given\ )?
@@ -111,10 +116,8 @@ _SAYS_NO_ANSWER: Final = regex.compile(
             \ (?:answer|contain|hold|mention|provide|include|state|say|specify|cover|give)\b{_CLAUSE}
           | (?:there\ is\ )?no\ (?:answer|information){_IN_THE_PASSAGES}
           | i\ (?:can(?:no|['’])t|could\ not|couldn['’]t)\ find\ {_IN_THE_PASSAGES})
-        (?:[,;]\ (?:so|therefore)\ i\ (?:cannot|can['’]t|am\ unable\ to)\ (?:answer|say|tell){_CLAUSE})?
       | (?:在|根据)?(?:所?提供的?|给出的?|这些|以上|上述)?(?:文档|段落|资料|文本|材料|信息)(?:中|里|内)?(?:都|均)?
           (?:没有|未|并未|并没有|无)(?:这个问题的答案|提及|提到|包含|说明|涉及|给出|相关){_CHINESE_CLAUSE}
-        (?:[，,；;]\s?(?:因此|所以)?我?(?:无法|不能)(?:回答|确定|得知|判断){_CHINESE_CLAUSE})?
       )[.。!！\s]*""",
     regex.VERBOSE | regex.IGNORECASE,
 )

@@ -29,6 +29,8 @@ _LAST_WORD_S: Final = 0.1
 """For the end of a stream whose last event has come: with it the connection can be used again."""
 _PASSING: Final = {429, 500, 502, 503, 504}
 """Statuses that say nothing of what a server can do."""
+_KNOWS_NONE: Final = {200, 400, 404, 405, 501}
+"""Statuses of a server that counts no tokens, or means something else by the address."""
 _DONE: Final = b"[DONE]"
 
 
@@ -47,7 +49,8 @@ class OpenAICompatibleGenerator:
         begins_thinking: bool = False,
     ) -> None:
         """Empty `model` and 0 `context_tokens` are asked of the server. Raises ConfigError."""
-        self._url = _checked(url)
+        key = _checked_key(api_key)
+        self._url = _checked(url, key)
         self._model = model
         self._names_model = not model  # The server does.
         self._context = context_tokens
@@ -57,7 +60,7 @@ class OpenAICompatibleGenerator:
         self._server_counts = True
         self._counting = asyncio.Semaphore(_COUNTED_AT_ONCE)
         self._counts: OrderedDict[str, int] = OrderedDict()
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._connect_s = connect_s
         self._opened: aiohttp.ClientSession | None = None
 
@@ -81,7 +84,12 @@ class OpenAICompatibleGenerator:
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         if self._tokenizer:
             return [len(found.ids) for found in self._tokenizer.encode_batch(list(texts))]
-        return await asyncio.gather(*map(self._count, texts))
+        counting = [asyncio.ensure_future(self._count(text)) for text in texts]
+        try:
+            return await asyncio.gather(*counting)
+        finally:
+            for count in counting:  # Where one failed, nobody waits for the others.
+                count.cancel()
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
@@ -107,7 +115,7 @@ class OpenAICompatibleGenerator:
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # Callers have deadlines of their own for what is said.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_s),
             )
         return self._opened
 
@@ -162,6 +170,7 @@ class OpenAICompatibleGenerator:
         """What the server said of its model."""
         self._model = ""
         self._counts.clear()
+        self._server_counts = True
         if self._asks_context:
             self._context = 0
 
@@ -199,7 +208,8 @@ class OpenAICompatibleGenerator:
                     return int(orjson.loads(said)["count"])
         if response.status in _PASSING:
             raise refusal(response.status, said, Sampling())
-        self._server_counts = False
+        if response.status in _KNOWS_NONE:
+            self._server_counts = False
         return estimate(text)
 
     async def _get(self, path: str) -> Any:
@@ -237,9 +247,11 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
 
 
 async def _read_end(response: aiohttp.ClientResponse) -> None:
-    with suppress(TimeoutError):
+    """Whatever becomes of the connection now: all has been said."""
+    with suppress(TimeoutError, aiohttp.ClientError, ConnectionError):
         async with asyncio.timeout(_LAST_WORD_S):
-            await response.content.readany()
+            async for _ in response.content.iter_any():
+                pass
 
 
 @contextmanager
@@ -256,15 +268,26 @@ def _translated() -> Iterator[None]:
         ) from error
 
 
-def _checked(url: str) -> str:
+def _checked_key(key: str) -> str:
+    """Without white space around it, as files of secrets end in a line's end."""
+    if not (key.strip().isascii() and key.strip().isprintable()):
+        raise ConfigError("generation.api_key has characters that no key can have.")
+    return key.strip()
+
+
+def _checked(url: str, key: str) -> str:
     wanted = "generation.url is no address, such as http://host:8001/v1."
     try:
         parsed = urlsplit(url)
-        is_address = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0
-    except ValueError as error:  # Of a port that is no number.
+        host = parsed.hostname or ""
+        is_address = parsed.scheme in ("http", "https") and host and parsed.port != 0
+        host.encode("ascii" if ":" in host else "idna")
+    except ValueError as error:  # Of a port that is no number, of a name that none can have.
         raise ConfigError(wanted) from error
     if not is_address:
         raise ConfigError(wanted)
+    if parsed.username and key:
+        raise ConfigError("generation.url names a user: leave out either it or generation.api_key.")
     return url.rstrip("/") + "/"
 
 

@@ -168,7 +168,13 @@ def test_hostile_conversations_take_no_longer_than_others(last: str) -> None:
     """With a square in it they keep everybody waiting: these need no model and no document."""
     first = "how do I install it on linux? 在 Linux 上呢？"
 
-    for turns in ((first, "x", last), (last, "x", last), (last * 40, "x", "and on windows?")):
+    spaced = "What port does it use when clustered so" + " " * 200_000 + "x"
+    for turns in (
+        (first, "x", last),
+        (last, "x", last),
+        (last * 40, "x", "and on windows?"),
+        (first, "x", spaced, "y", "and on windows?"),
+    ):
         assert last_question(conversation(*turns), turns=6).text
 
 

@@ -8,6 +8,7 @@ import pytest
 from kb.errors import ConfigError
 from kb.generation import Message
 from kb.types import Chunk, Hit
+from serving.answering.citing import CitationFilter
 from serving.answering.passages import Passage
 from serving.answering.prompting import (
     answer_messages,
@@ -247,7 +248,7 @@ def test_delimiters_are_broken_however_they_are_written(mark: str) -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "piece", ["<a ", "<a hidden>", "<!--", "x <" + " " * 50, "<a style=", "<a hidden>\n\n"]
+    "piece", ["<a ", "<a hidden>", "<!--", "x <" + " " * 50, "<a style=", "<a hidden>\n\n", "<a\t"]
 )
 def test_hostile_texts_take_no_longer_than_others(piece: str) -> None:
     """With a square in it each of these takes many minutes."""
@@ -255,3 +256,38 @@ def test_hostile_texts_take_no_longer_than_others(piece: str) -> None:
 
     as_data(text)
     render(passage(text))
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["[1]", "【2】", "［3］", "[^4]", "【5†source】", "[source 6]", "[1; 2]", "[2~3]", "[1, 2]"],
+)
+def test_what_the_filter_takes_for_a_citation_is_none_in_a_document(mark: str) -> None:
+    checked = CitationFilter(passages=9)
+
+    checked.feed(as_data(f"The port is 9180{mark}.") + "\n")
+    checked.finish()
+
+    assert checked.cited == []
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        f'<div class="{"a" * 900}" hidden>SECRET</div>',
+        f'<div style="{"color:red;" * 60}display:none">SECRET</div>',
+        f"<div hidden>{'x' * 9_000} SECRET</div>",
+        '<div title="<" hidden>SECRET</div>',
+        "<DIV HIDDEN>SECRET</div >",
+        '<p aria-hidden="true">SECRET',
+    ],
+)
+def test_hidden_html_is_not_given_to_a_model(hidden: str) -> None:
+    text = f"Before. {hidden} After."
+
+    rendered = render(passage(text))
+    told = answer_messages(PROMPTS, "en", "?", [], [Message("assistant", text)])
+
+    assert "SECRET" not in rendered
+    assert "SECRET" not in told[1].content
+    assert "Before." in rendered

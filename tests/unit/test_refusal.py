@@ -1,7 +1,5 @@
 """When the evidence is too weak to answer, and what is said then."""
 
-import time
-
 import pytest
 
 from serving.answering.extractive import Evidence
@@ -69,6 +67,13 @@ def test_a_refusal_is_in_the_questions_language_and_shows_its_scores() -> None:
         "抱歉，根据提供的资料没有相关信息。",
         "文档中没有提及旧版本，因此无法回答这个问题。",
         "很抱歉，上述文档里未提到默认端口！",
+        "文档中没有提及 Heron 的端口，也没有提及主机。",
+        "文档中没有提及旧版本，无法判断是否可用。",
+        "The documents do not mention the port, the host or the password.",
+        "The provided documents do not contain any information about Heron, its port or its configuration.",
+        "Unfortunately, the documents do not mention this, so I don't know.",
+        "I cannot find the port of Heron, or any port, in the documents.",
+        "The documents do not mention it, so I can't answer your question, sorry.",
     ],
 )
 def test_a_text_that_only_says_there_is_no_answer(text: str) -> None:
@@ -87,17 +92,21 @@ def test_a_text_that_only_says_there_is_no_answer(text: str) -> None:
         "The documents do not mention the old version; the default port is 9180.",
         "There is no information about 2.0, but 9180 is the port in the documents.",
         "I can't find the old version; 9180 is the port in the documents.",
+        "The documents do not mention the old version, but Heron listens on all ports.",
+        "文档中没有提及旧版本，但新版本默认监听所有端口。",
     ],
 )
 def test_a_text_that_goes_on_to_answer(text: str) -> None:
     assert not says_no_answer(text, "Not known here.")
 
 
-@pytest.mark.parametrize("unit", ["no answer ", " in the documents", "文档中没有相关", "a", " "])
-def test_a_long_text_takes_no_time(unit: str) -> None:
-    started = time.perf_counter()
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "unit", ["no answer ", " in the documents", "文档中没有相关", "a", " ", ","]
+)
+@pytest.mark.parametrize("start", ["", "I cannot find ", "No answer ", "文档中没有提及，"])
+def test_a_long_text_takes_no_time(start: str, unit: str) -> None:
+    """With a square in it each takes many minutes."""
+    said = (start + unit * 300_000)[:300_000]
 
-    for start in ("", "I cannot find ", "No answer "):
-        assert not says_no_answer((start + unit * 20_000)[:20_000] + ";", "Not known here.")
-
-    assert time.perf_counter() - started < 2
+    assert not says_no_answer(said + "; it is 5.", "Not known here.")

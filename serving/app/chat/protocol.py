@@ -86,7 +86,7 @@ class ResponseFormat(BaseModel):
     def _can_be_sent_on(self) -> "ResponseFormat":
         """JSON that can be read can hold longer numbers, and be nested deeper, than what is written."""
         try:
-            orjson.dumps(self.model_dump())
+            orjson.dumps({"response_format": self.model_dump()})  # As deep as in a body.
         except (TypeError, ValueError) as error:
             raise ValueError(f"can't be sent on: {error}") from error
         return self
