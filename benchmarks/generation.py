@@ -76,7 +76,10 @@ class Recorder(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path.endswith("/tokenize"):
             counted = httpx.post(
-                f"{self.vllm.removesuffix('/v1')}/tokenize", content=body, trust_env=False
+                f"{self.vllm.removesuffix('/v1')}/tokenize",
+                content=body,
+                headers={"Content-Type": "application/json"},
+                trust_env=False,
             )
             self.send_response(counted.status_code)
             self.end_headers()
@@ -196,6 +199,7 @@ def main() -> None:
         with recorder() as url, kb(data, arguments.docs, KB_GENERATION__URL=url, **settings) as api:
             asyncio.run(load(api, list(reversed(ours)), 1))
         theirs = list(Recorder.bodies)
+        assert len(theirs) == len(ours), "not every question came to the model"
         with kb(data, arguments.docs, KB_GENERATION__URL=arguments.vllm, **settings) as api:
             asyncio.run(load(api, ours[:4], 2))
             print(
