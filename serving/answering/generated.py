@@ -111,9 +111,12 @@ class _Speech:
     @property
     def _is_silence_asked(self) -> bool:
         """What a caller's own limits leave empty is no failure, or callers could have a model suspended."""
-        finish = next((delta.finish for delta in reversed(self._deltas) if delta.finish), None)
-        asked = self._asked
-        return bool((finish == "length" and asked.max_tokens) or (finish == "stop" and asked.stop))
+        limits = {"length": self._asked.max_tokens, "stop": self._asked.stop}
+        return bool(limits.get(self._finish))
+
+    @property
+    def _finish(self) -> str:
+        return next((delta.finish for delta in reversed(self._deltas) if delta.finish), "")
 
     def told(self, answer: Answer) -> Answer:
         """The answer with what was said."""
@@ -122,7 +125,7 @@ class _Speech:
             answer,
             text="".join(self._text),
             reasoning="".join(delta.reasoning for delta in said),
-            finish=next((d.finish for d in reversed(said) if d.finish), answer.finish),
+            finish=self._finish or answer.finish,
             usage=next((d.usage for d in reversed(said) if d.usage), answer.usage),
             logprobs=tuple(token for delta in said for token in delta.logprobs),
         )
